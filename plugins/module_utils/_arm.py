@@ -1,0 +1,250 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How does a request reach Azure Resource Manager, and what comes back?
+
+The only door to ARM. Retries, Retry-After, the challenge of continuous access evaluation and the polling of long-running
+operations are azure-core's and azure-mgmt-core's; this file chooses their settings, leaves out the policy that would register
+resource providers behind the user's back, and turns every failure into a typed sentence. Private to arcfleet.ssh.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._auth import TokenSource, ca_bundle
+from ._errors import ArmError, ConnectionFailed, OperationTimeout, arm_error, redact
+
+try:
+    import requests
+    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.core.pipeline.policies import HeadersPolicy, RequestIdPolicy, RetryPolicy, UserAgentPolicy
+    from azure.core.pipeline.transport import RequestsTransport
+    from azure.core.rest import HttpRequest
+    from azure.mgmt.core import ARMPipelineClient
+    from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
+    from azure.mgmt.core.polling.arm_polling import ARMPolling
+except ImportError as exc:
+    MISSING: ImportError | None = exc
+    ARMPolling = object  # type: ignore[misc,assignment]
+else:
+    MISSING = None
+
+# 404s that say "the scope is wrong" rather than "there is no such thing yet".
+_WRONG_SCOPE = frozenset(
+    ("SubscriptionNotFound", "ResourceGroupNotFound", "InvalidResourceNamespace", "InvalidResourceType")
+)
+
+# Requests that ARM executes once however often they arrive: all of ours, POST included, ask for a state or for data.
+_METHODS = frozenset(("GET", "PUT", "PATCH", "POST", "DELETE"))
+
+# Seconds between polls where the answer holds no Retry-After, and the most that is waited when it does: the specification's
+# examples say 200 s, which is longer than most operations take.
+_POLL = 10.0
+_POLL_AT_MOST = 60.0
+
+USER_AGENT = "arcfleet.ssh"
+
+
+class Arm:
+    """ARM of one cloud for one identity. Safe to share between threads; `connections` bounds the pool.
+
+    `doing` in each call is the beginning of the sentence that an error completes: "web01: cannot read the endpoint".
+    All calls raise ArmError, AuthError or ConnectionFailed.
+    """
+
+    def __init__(self, credential: TokenSource, *, connections: int = 32) -> None:
+        if MISSING is not None:
+            raise MISSING
+        self._credential = credential
+        session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections, pool_block=False)
+        session.mount("https://", adapter)
+        self._client: Any = ARMPipelineClient(
+            credential.cloud.resource_manager,
+            policies=[
+                RequestIdPolicy(),
+                HeadersPolicy({"Accept": "application/json"}),
+                UserAgentPolicy(base_user_agent=USER_AGENT),
+                RetryPolicy(retry_total=12, retry_status=10, retry_connect=5, retry_read=5, retry_backoff_max=60),
+                ARMChallengeAuthenticationPolicy(credential, credential.cloud.scope),
+            ],
+            transport=RequestsTransport(
+                session=session, connection_timeout=20, read_timeout=100, connection_verify=ca_bundle()
+            ),
+        )
+
+    def get(
+        self, path: str, api_version: str, *, query: Mapping[str, str] | None = None, doing: str
+    ) -> dict[str, Any] | None:
+        """The resource at `path`, or `None` when there is none."""
+        return self._get(self._url(path, api_version, query), doing)
+
+    def put(self, path: str, api_version: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
+        """Create or replace; the answer of a synchronous operation."""
+        return _object(self._send("PUT", self._url(path, api_version), doing, body), doing)
+
+    def post(
+        self,
+        path: str,
+        api_version: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        doing: str,
+    ) -> dict[str, Any]:
+        """An action on a resource; its answer."""
+        return _object(self._send("POST", self._url(path, api_version, query), doing, body), doing)
+
+    def delete(self, path: str, api_version: str, *, doing: str) -> None:
+        """Delete; a resource that is gone already is no error."""
+        try:
+            self._send("DELETE", self._url(path, api_version), doing)
+        except ArmError as exc:
+            if not _is_absent(exc):
+                raise
+
+    def pages(
+        self, path: str, api_version: str, *, query: Mapping[str, str] | None = None, doing: str
+    ) -> Iterator[dict[str, Any]]:
+        """The items of a list, page after page. A page that cannot be read raises: a list is never silently short."""
+        url: str | None = self._url(path, api_version, query)
+        while url:
+            page = _object(self._send("GET", url, doing), doing)
+            if not isinstance(page.get("value"), list):
+                raise _unreadable(doing, "a page without `value`")
+            yield from page["value"]
+            url = page.get("nextLink")
+
+    def put_and_wait(
+        self, path: str, api_version: str, body: Mapping[str, Any], *, doing: str, timeout: float
+    ) -> dict[str, Any]:
+        """As `put`, for a long-running operation: polled in whichever of ARM's styles it answers. `timeout` in seconds."""
+        url = self._url(path, api_version)
+        self._poll(self._run("PUT", url, doing, body), doing, timeout)
+        resource = self._get(url, doing)
+        if resource is None:
+            raise _unreadable(doing, "nothing where the operation ended well")
+        return resource
+
+    def put_and_leave(self, path: str, api_version: str, body: Mapping[str, Any], *, doing: str) -> None:
+        """As `put`, for a long-running operation that nobody waits for."""
+        self._send("PUT", self._url(path, api_version), doing, body)
+
+    def delete_and_wait(self, path: str, api_version: str, *, doing: str, timeout: float) -> None:
+        """As `delete`, for a long-running operation."""
+        try:
+            self._poll(self._run("DELETE", self._url(path, api_version), doing), doing, timeout)
+        except ArmError as exc:
+            if not _is_absent(exc):
+                raise
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._client.close()
+
+    def _url(self, path: str, api_version: str, query: Mapping[str, str] | None = None) -> str:
+        request = HttpRequest(
+            "GET", self._client.format_url(path), params={**(query or {}), "api-version": api_version}
+        )
+        return str(request.url)
+
+    def _get(self, url: str, doing: str) -> dict[str, Any] | None:
+        try:
+            return _object(self._send("GET", url, doing), doing)
+        except ArmError as exc:
+            if _is_absent(exc):
+                return None
+            raise
+
+    def _send(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._run(method, url, doing, body).http_response
+
+    def _run(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None = None) -> Any:
+        answer = self._once(method, url, doing, body)
+        if answer.http_response.status_code == 401:
+            # Refused without a challenge (expired early, revoked): a fresh login gets one try.
+            self._credential.forget(answer.http_request.headers.get("Authorization", ""))
+            answer = self._once(method, url, doing, body)
+        if answer.http_response.status_code >= 400:
+            raise _failure(doing, answer.http_response)
+        return answer
+
+    def _once(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None) -> Any:
+        request = HttpRequest(method, url, json=body)
+        try:
+            return self._client.send_request(
+                request, _return_pipeline_response=True, retry_on_methods=_METHODS, stream=False
+            )
+        except AzureError as exc:
+            raise _no_answer(doing, self._credential.cloud.resource_manager, exc) from exc
+
+    def _poll(self, first: Any, doing: str, timeout: float) -> None:
+        poller = _Polling(doing, timeout)
+        poller.initialize(self._client, first, lambda answer: answer)
+        try:
+            poller.run()
+        except HttpResponseError as exc:
+            raise _failure(doing, exc.response) from exc
+        except AzureError as exc:
+            raise _no_answer(doing, self._credential.cloud.resource_manager, exc) from exc
+
+
+class _Polling(ARMPolling):
+    """azure-mgmt-core's polling of the three styles, with an end: it would wait for ever."""
+
+    def __init__(self, doing: str, timeout: float) -> None:
+        super().__init__(timeout=_POLL, retry_on_methods=_METHODS)
+        self._doing = doing
+        self._wait_timeout = timeout
+        self._deadline = time.monotonic() + timeout
+
+    def _delay(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise OperationTimeout(
+                f"{self._doing}: the operation did not end within {self._wait_timeout:g} s; it goes on in Azure.",
+                hint="Run again later, or raise wait_timeout.",
+            )
+        self._sleep(min(self._extract_delay(), _POLL_AT_MOST, left))
+
+
+def _is_absent(exc: ArmError) -> bool:
+    return exc.status == 404 and exc.code not in _WRONG_SCOPE
+
+
+def _object(response: Any, doing: str) -> dict[str, Any]:
+    if response.status_code == 204 or not response.content:
+        return {}
+    try:
+        body = json.loads(response.content)
+    except ValueError as exc:
+        raise _unreadable(doing, "something that is not JSON") from exc
+    if not isinstance(body, dict):
+        raise _unreadable(doing, "JSON that is not an object")
+    return body
+
+
+def _unreadable(doing: str, what: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"{doing}: Azure answers with {what}.",
+        hint="Run again; a proxy that answers in Azure's place is the usual cause.",
+    )
+
+
+def _failure(doing: str, response: Any) -> ArmError:
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        body = response.text()
+    return arm_error(doing, response.status_code, body, response.headers.get("x-ms-request-id"))
+
+
+def _no_answer(doing: str, where: str, exc: Exception) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"{doing}: no answer from {where}: {' '.join(redact(str(exc)).split())[:300]}",
+        hint="Check the network, the proxy settings (HTTPS_PROXY, NO_PROXY) and, for a private CA, REQUESTS_CA_BUNDLE.",
+    )

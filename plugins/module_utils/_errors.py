@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What went wrong, and what can the reader do about it?
+
+Every expected failure is an `ArcError`: one sentence that names the machine and the action, the remedy as `hint`, and ARM's
+own code, status and request id for a support case. `HINTS` holds the remedies for ARM's error codes as data.
+Private to arcfleet.ssh.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+class ArcError(Exception):
+    """A failure told in one sentence; `str()` is the sentence and its remedy."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def failure(self) -> dict[str, Any]:
+        """The shape in which results report it: `code`, `message`, `status`, `request_id`, `hint`."""
+        return {
+            "code": self.code or type(self).__name__,
+            "message": self.message,
+            "status": self.status,
+            "request_id": self.request_id,
+            "hint": self.hint,
+        }
+
+
+class InputError(ArcError):
+    """The user's input cannot be right; raised before any request."""
+
+
+class AuthError(ArcError):
+    """No access token is to be had."""
+
+
+class ConnectionFailed(ArcError):
+    """No answer at all: name resolution, TCP, TLS, or a time-out."""
+
+
+class OperationTimeout(ArcError):
+    """A long-running operation did not end in time; it goes on in Azure."""
+
+
+class Unavailable(ArcError):
+    """The machine's agent cannot take the work now (disconnected, expired, too old, extension manager off)."""
+
+
+class ArmError(ArcError):
+    """ARM answered with an error; `status` and `code` are always set."""
+
+
+# Remedies by ARM error code, else by HTTP status. Codes and their meanings: Azure Resource Manager's documentation of common
+# deployment errors, and the HybridCompute and HybridConnectivity providers' public troubleshooting pages.
+HINTS: Mapping[str, str] = {
+    "AuthorizationFailed": (
+        "Give this identity a role that contains the action named above (the README lists what preparing and what "
+        "connecting need); a new assignment takes up to ten minutes to work."
+    ),
+    "LinkedAuthorizationFailed": "Give this identity the action on the linked scope as well.",
+    "MissingSubscriptionRegistration": (
+        "Register the provider once in this subscription, for example with arcfleet.ssh.arc_resource_provider."
+    ),
+    "NoRegisteredProviderFound": (
+        "Register the provider with arcfleet.ssh.arc_resource_provider; if it is registered, this cloud does not know the "
+        "api-version that was sent."
+    ),
+    "SubscriptionNotFound": "Check the subscription id, and that this identity can read the subscription.",
+    "ResourceGroupNotFound": "Check the resource group in the machine's id.",
+    "ParentResourceNotFound": "Check the machine's id; the resource that this one belongs to does not exist.",
+    "ResourceNotFound": "Check the machine's id.",
+    "PreconditionFailed": "Allow the service first, for example with arcfleet.ssh.arc_ssh_service_config.",
+    "HCRP409": "Another operation on this extension is under way (often Azure Policy); run again when it has ended.",
+    "ScopeLocked": "A resource lock forbids the change; remove the lock or leave the machine out.",
+    "RequestDisallowedByPolicy": "An Azure Policy assignment forbids the change; ask its owner for an exemption.",
+    "ReadOnlyDisabledSubscription": "The subscription is disabled and can only be read.",
+    "ExpiredAuthenticationToken": "Log in again; if this comes back, check the clock of this machine.",
+    "InvalidAuthenticationToken": "Log in again, and check tenant and cloud_environment.",
+    "InvalidAuthenticationTokenTenant": "The identity belongs to another tenant than the subscription; set tenant.",
+    "401": "Log in again, and check tenant and cloud_environment.",
+    "403": "Give this identity a role that allows the action.",
+    "412": "Allow the service first, for example with arcfleet.ssh.arc_ssh_service_config.",
+    "429": "Azure throttles this identity in this subscription; run again later or lower concurrency.",
+    "5xx": "Azure could not answer; run again later.",
+}
+
+
+def hint_for(code: str | None, status: int) -> str | None:
+    """The remedy for an ARM error, or `None` where Azure's own sentence has to do."""
+    for key in (code or "", str(status), f"{status // 100}xx"):
+        if key in HINTS:
+            return HINTS[key]
+    return None
+
+
+def arm_error(doing: str, status: int, body: Any, request_id: str | None) -> ArmError:
+    """ARM's answer as a sentence.
+
+    `doing` is its beginning ("web01: cannot allow SSH on port 22"); `body` the decoded JSON or the text of the answer. Understood
+    are common-types' ErrorResponse, the status body of a failed asynchronous operation (whose HTTP status is 200), and a bare
+    `code`/`message`.
+    """
+    told = body.get("error") or body if isinstance(body, Mapping) else {}
+    error = told if isinstance(told, Mapping) else {"message": told}
+    code = str(error["code"]) if error.get("code") else None
+    message = error.get("message") or (" ".join(body.split())[:300] if isinstance(body, str) else None)
+    answer = " ".join(filter(None, ("Azure answers", str(status), code) if status >= 400 else ("Azure reports", code)))
+    return ArmError(
+        f"{doing}: {answer}: {_sentence(message, _details(error))}",
+        code=code or str(status),
+        status=status,
+        request_id=request_id,
+        hint=hint_for(code, status),
+    )
+
+
+def _sentence(message: Any, details: str) -> str:
+    text = redact(" ".join(str(message or "(no message)").split()))
+    if details and details not in text:
+        text = f"{text} ({details})"
+    return text if text.endswith((".", "!", "?", ")")) else text + "."
+
+
+def _details(error: Mapping[str, Any]) -> str:
+    parts = [
+        " ".join(str(detail.get("message") or detail.get("code")).split())
+        for detail in error.get("details") or []
+        if isinstance(detail, Mapping) and (detail.get("message") or detail.get("code"))
+    ]
+    return "; ".join(parts)
+
+
+_SECRETS = re.compile(
+    r"(?i)(SharedAccessSignature\s+\S+|\beyJ[\w-]+\.[\w-]+\.[\w-]*|"
+    r"(?<=client_secret=)[^&\s]+|(?<=sb-hc-token=)[^&\s]+|(?<=bearer )\S+)"
+)
+
+
+def redact(text: str) -> str:
+    """`text` without anything that looks like a token or a shared access signature: the last guard, for foreign exceptions."""
+    return _SECRETS.sub("***", text)

@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is the Ansible side of every ARM module?
+
+The argument specification, the one place that catches errors, and the one that exits. A module states its options and which
+resource they describe; everything else is here, once. Private to arcfleet.ssh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ._arm import MISSING, Arm
+from ._auth import AUTH_SOURCES, AuthOptions, TokenSource
+from ._errors import ArcError, InputError, redact
+from ._fleet import Target, machine_targets, report, subscription_targets, verdict, work_on
+from ._reconcile import Outcome, Run, reconcile
+from ._resources._base import Resource
+
+Work = Callable[[Run, Target, Outcome], None]
+
+AUTH_OPTIONS: dict[str, Any] = {
+    "auth_source": {
+        "type": "str",
+        "choices": list(AUTH_SOURCES),
+        "default": "auto",
+        "fallback": (env_fallback, ["ANSIBLE_AZURE_AUTH_SOURCE"]),
+    },
+    "profile": {"type": "str"},
+    "subscription_id": {"type": "str", "fallback": (env_fallback, ["AZURE_SUBSCRIPTION_ID"])},
+    "client_id": {"type": "str"},
+    "secret": {"type": "str", "no_log": True},
+    "tenant": {"type": "str"},
+    "x509_certificate_path": {"type": "path"},
+    "oidc_token": {"type": "str", "no_log": True},
+    "oidc_token_file_path": {"type": "path"},
+    # No default here: a profile of the credential file may name its cloud.
+    "cloud_environment": {"type": "str", "fallback": (env_fallback, ["AZURE_CLOUD_ENVIRONMENT"])},
+}
+
+RUN_OPTIONS: dict[str, Any] = {
+    "concurrency": {"type": "int", "default": 32},
+    "max_fail_percentage": {"type": "float", "default": 0.0},
+}
+
+MACHINE_OPTIONS: dict[str, Any] = {
+    "machines": {"type": "list", "elements": "raw"},
+    "name": {"type": "str", "aliases": ["machine_name"]},
+    "resource_group": {"type": "str"},
+}
+
+# The options of modules whose write takes Azure a while.
+WAIT_OPTIONS: dict[str, Any] = {
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "int", "default": 600},
+}
+
+UNAVAILABLE_OPTION: dict[str, Any] = {
+    "unavailable": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
+}
+
+
+class ArcModule:
+    """One module run.
+
+    `options` are the module's own; `overrides` are those that a machine may have to itself; `machine_option` names a single
+    machine, where `name` is something else.
+    """
+
+    kind = "machines"
+    common: Mapping[str, Any] = MACHINE_OPTIONS
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        machine_option: str = "name",
+        **conditions: Any,
+    ) -> None:
+        self._machine_option = machine_option
+        self._overrides = {name: {**options[name], "default": None} for name in overrides}
+        if "machines" in self.common:
+            conditions["mutually_exclusive"] = [("machines", machine_option), ("machines", "resource_group")]
+        self._module = AnsibleModule(
+            argument_spec={**AUTH_OPTIONS, **self.common, **RUN_OPTIONS, **options},
+            supports_check_mode=True,
+            **conditions,
+        )
+        self.params: Mapping[str, Any] = self._module.params
+
+    def reconcile(self, describe: Callable[[Any, Mapping[str, Any]], Resource]) -> None:
+        """Bring the resource that `describe(machine or subscription, options)` makes of each target to what it shall be."""
+        resources: dict[str, Resource] = {}
+
+        def check(target: Target) -> None:
+            resources[target.key] = describe(target.machine or target.key, target.options)
+
+        self.run(lambda run, target, outcome: reconcile(run, resources[target.key], outcome), check=check)
+
+    def run(self, work: Work, *, check: Callable[[Target], None] = lambda target: None) -> None:
+        """Do `work` for each target and exit. `check` sees every target before the first request, and may refuse it."""
+        try:
+            self._check_run_options()
+            targets = self._targets()
+            for target in targets:
+                check(target)
+            if MISSING is not None:
+                self._module.fail_json(
+                    msg=missing_required_lib("azure-identity and azure-mgmt-resource"), exception=str(MISSING)
+                )
+            run = self._begin()
+            try:
+                outcomes = work_on(
+                    targets,
+                    lambda target, outcome: work(run, target, outcome),
+                    concurrency=self.params["concurrency"],
+                )
+            finally:
+                run.arm.close()
+        except ArcError as exc:
+            self._module.fail_json(msg=str(exc), failure=exc.failure())
+        except Exception as exc:  # pylint: disable=broad-exception-caught
+            self._module.fail_json(
+                msg=f"Unexpected {type(exc).__name__}: {redact(str(exc))}. Please report this with the version of arcfleet.ssh."
+            )
+        self._exit(targets, outcomes)
+
+    def _check_run_options(self) -> None:
+        if self.params["concurrency"] < 1:
+            raise InputError(f"concurrency is {self.params['concurrency']}; it is at least 1.")
+        if not 0 <= self.params["max_fail_percentage"] <= 100:
+            raise InputError(f"max_fail_percentage is {self.params['max_fail_percentage']}; it lies between 0 and 100.")
+
+    def _targets(self) -> list[Target]:
+        return machine_targets(self._typed(), tuple(self._overrides), machine_option=self._machine_option)
+
+    def _typed(self) -> Mapping[str, Any]:
+        """The parameters, with the types of per-machine overrides checked as those of options are."""
+        entries = self.params.get("machines")
+        validator = ArgumentSpecValidator({"id": {"type": "str", "required": True}, **self._overrides})
+        typed: list[Any] = []
+        for entry in entries or ():
+            if (
+                isinstance(entry, Mapping)
+                and isinstance(entry.get("id"), str)
+                and set(entry) <= {"id", *self._overrides}
+            ):
+                result = validator.validate(dict(entry))
+                if result.error_messages:
+                    raise InputError(f"{entry['id']}: {'; '.join(result.error_messages)}.")
+                entry = {key: value for key, value in result.validated_parameters.items() if key in entry}
+            typed.append(entry)
+        return self.params if entries is None else {**self.params, "machines": typed}
+
+    def _begin(self) -> Run:
+        credential = TokenSource(AuthOptions.from_params(self.params))
+        # One failed login is one sentence, not one for each machine.
+        credential.token()
+        return Run(
+            arm=Arm(credential, connections=self.params["concurrency"]),
+            cloud_environment=credential.options.cloud_environment,
+            check_mode=self._module.check_mode,
+            wait=self.params.get("wait", True),
+            wait_timeout=float(self.params.get("wait_timeout", 600)),
+            skip_unavailable=self.params.get("unavailable") == "skip",
+        )
+
+    def _exit(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome]) -> None:
+        result = report(targets, outcomes, kind=self.kind)
+        for warning in dict.fromkeys(text for outcome in outcomes.values() for text in outcome.warnings):
+            self._module.warn(warning)
+        failed = verdict(result, kind=self.kind, max_fail_percentage=self.params["max_fail_percentage"])
+        if failed:
+            self._module.fail_json(msg=failed, **result)
+        if result["failures"]:
+            self._module.warn(
+                f"{result['summary']['failed']} of {result['summary']['total']} {self.kind} failed; see failures."
+            )
+        self._module.exit_json(**result)
+
+
+class SubscriptionModule(ArcModule):
+    """A module that works on subscriptions."""
+
+    kind = "subscriptions"
+    common: Mapping[str, Any] = {"subscriptions": {"type": "list", "elements": "str"}}
+
+    def _targets(self) -> list[Target]:
+        return subscription_targets(self.params)

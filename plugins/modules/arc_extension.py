@@ -1,0 +1,182 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does each machine of the fleet have this extension, as it was asked for?"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: arc_extension
+short_description: Manage an extension of Arc machines
+version_added: 0.1.0
+author: arcfleet.ssh contributors (@arcfleet)
+description:
+  - Installs, changes or removes one extension (C(Microsoft.HybridCompute/machines/extensions)) on any number of Arc machines in one task.
+  - An extension is found by O(publisher) and O(type), whatever its name, because a machine has at most one of each type.
+  - Options that are not set stay as they are on the machine.
+  - The machine's agent installs the extension, so it has to be connected; see O(unavailable).
+options:
+  state:
+    description:
+      - V(present) installs the extension or changes it.
+      - V(absent) removes it.
+    type: str
+    choices: [present, absent]
+    default: present
+  publisher:
+    description:
+      - The publisher of the extension.
+    type: str
+    required: true
+  type:
+    description:
+      - The type of the extension.
+    type: str
+    required: true
+  name:
+    description:
+      - The name of the extension's resource when it has to be created. The default is the O(type).
+      - In this module a single machine is named by O(machine_name).
+    type: str
+  machine_name:
+    description:
+      - The name of a single machine, together with O(resource_group) and O(subscription_id).
+    type: str
+  type_handler_version:
+    description:
+      - The version. V(1.10) is satisfied by any 1.10, as V(1.10.3) is by itself only.
+      - Ignored where O(enable_automatic_upgrade) is on, because Azure moves the version then.
+    type: str
+  settings:
+    description:
+      - The public settings. They replace those that are there.
+    type: dict
+  protected_settings:
+    description:
+      - The secret settings. Azure never answers with them, so a change of them alone is not noticed; change O(force_update_tag) with them.
+    type: dict
+  auto_upgrade_minor_version:
+    description:
+      - Whether Azure may install a newer minor version when the extension is written.
+    type: bool
+  enable_automatic_upgrade:
+    description:
+      - Whether Azure upgrades the extension by itself.
+    type: bool
+  force_update_tag:
+    description:
+      - Any text. The extension is written again when it differs from the one that is there.
+    type: str
+  repair:
+    description:
+      - Whether to write an extension again that is there but failed. Otherwise such a machine fails, with what the extension said.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - arcfleet.ssh._azure
+  - arcfleet.ssh._fleet
+  - arcfleet.ssh._fleet.run
+  - arcfleet.ssh._fleet.wait
+  - arcfleet.ssh._fleet.unavailable
+  - arcfleet.ssh._attributes
+  - arcfleet.ssh._attributes.actiongroup_arc
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Install Entra login for Linux on every machine of the play that is connected
+  arcfleet.ssh.arc_extension:
+    machines: "{{ ansible_play_batch | map('extract', hostvars, 'arc_resource_id') }}"
+    publisher: Microsoft.Azure.ActiveDirectory
+    type: AADSSHLoginForLinux
+    auto_upgrade_minor_version: true
+    unavailable: skip
+  delegate_to: localhost
+  run_once: true
+
+- name: Remove it again from one machine
+  arcfleet.ssh.arc_extension:
+    machines: ["{{ arc_resource_id }}"]
+    publisher: Microsoft.Azure.ActiveDirectory
+    type: AADSSHLoginForLinux
+    state: absent
+"""
+
+RETURN = r"""
+summary:
+  description: How many machines there were, and what became of them.
+  returned: always
+  type: dict
+  sample: {total: 3, created: 1, updated: 0, deleted: 0, unchanged: 2, skipped: 0, failed: 0}
+machines:
+  description:
+    - What was done for each machine, by its resource id in lower case. In check mode, what would be done.
+  returned: always
+  type: dict
+  contains:
+    name:
+      description: The name of the machine.
+      type: str
+    action:
+      description: One of V(none), V(create), V(update), V(delete) and V(skip).
+      type: str
+    changed:
+      description: Whether anything was changed for this machine.
+      type: bool
+    before:
+      description: The extension before, V(none) if there was none.
+      type: dict
+    after:
+      description: The extension after, V(none) if there is none. Protected settings are never shown.
+      type: dict
+    skip_reason:
+      description: Why the machine was left alone.
+      returned: when the machine was skipped
+      type: str
+    failure:
+      description: Why the machine failed, with the keys C(code), C(message), C(status), C(request_id) and C(hint).
+      returned: when the machine failed
+      type: dict
+failures:
+  description: Those entries of RV(machines) that failed.
+  returned: always
+  type: dict
+"""
+
+from ansible_collections.arcfleet.ssh.plugins.module_utils._module import UNAVAILABLE_OPTION, WAIT_OPTIONS, ArcModule
+from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._extension import Extension
+
+
+def main() -> None:
+    ArcModule(
+        {
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "publisher": {"type": "str", "required": True},
+            "type": {"type": "str", "required": True},
+            "name": {"type": "str"},
+            "machine_name": {"type": "str"},
+            "type_handler_version": {"type": "str"},
+            "settings": {"type": "dict"},
+            "protected_settings": {"type": "dict", "no_log": True},
+            "auto_upgrade_minor_version": {"type": "bool"},
+            "enable_automatic_upgrade": {"type": "bool"},
+            "force_update_tag": {"type": "str"},
+            "repair": {"type": "bool", "default": False},
+            **WAIT_OPTIONS,
+            **UNAVAILABLE_OPTION,
+        },
+        machine_option="machine_name",
+        overrides=("type_handler_version", "settings", "protected_settings", "force_update_tag"),
+    ).reconcile(lambda machine, options: Extension(machine, options, present=options["state"] == "present"))
+
+
+if __name__ == "__main__":
+    main()

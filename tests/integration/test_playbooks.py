@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do the playbooks do the whole main job, once, and tell what is not ready?"""
+
+from __future__ import annotations
+
+import re
+
+from conftest import ansible
+
+
+def recap(text):
+    """The recap of a play: host -> {ok, changed, unreachable, failed, …}."""
+    lines = text.split("PLAY RECAP", 1)[1].splitlines()[1:]
+    found = {}
+    for line in lines:
+        host, colon, counts = line.partition(":")
+        if colon:
+            found[host.strip()] = {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", counts)}
+    return found
+
+
+def changes(text):
+    return sum(counts["changed"] for counts in recap(text).values())
+
+
+def writes(lab):
+    return [entry for entry in lab.journal() if entry["kind"] == "arm" and entry["method"] not in ("GET",)]
+
+
+def put_or_deleted(lab):
+    return [entry for entry in writes(lab) if entry["method"] in ("PUT", "PATCH", "DELETE")]
+
+
+def test_enable_and_disable_from_nothing(start):
+    lab = start(machines=5, stopped=1, old_agents=1, listener_lag=1, unregistered=True, registration_seconds=0.5)
+    names = sorted(machine["name"] for machine in lab.machines())
+
+    checked = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--check", "--diff")
+    assert (
+        put_or_deleted(lab) == []
+        and [entry for entry in writes(lab) if entry["action"].endswith("register/action")] == []
+    )
+    assert '"port": 22' in checked.stdout and changes(checked.stdout) > 0
+
+    first = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable")
+    assert sorted(recap(first.stdout)) == names
+    assert changes(first.stdout) == changes(checked.stdout)
+    assert "3 of 5 machines are ready for SSH." in first.stdout
+    assert len(re.findall("not ready: .*: its agent is Disconnected since", first.stdout)) == 1
+    assert len(re.findall("not ready: .*: its agent 1.30.* is too old for SSH", first.stdout)) == 1
+
+    lab.clear_journal()
+    second = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable")
+    assert changes(second.stdout) == 0 and put_or_deleted(lab) == []
+
+    pinged = ansible(
+        lab,
+        "ansible",
+        "status_connected:!agent_too_old",
+        "-m",
+        "ansible.builtin.command",
+        "-a",
+        "printenv ARCLAB_MACHINE",
+    )
+    for machine in lab.machines():
+        ready = machine["status"] == "Connected" and not machine["agent_version"].startswith("1.30")
+        assert (f"{machine['name']} | CHANGED | rc=0 >>\n{machine['name']}\n" in pinged.stdout) == ready
+
+    ansible(lab, "ansible-playbook", "arcfleet.ssh.disable", "--check")
+    lab.clear_journal()
+    disabled = ansible(lab, "ansible-playbook", "arcfleet.ssh.disable")
+    assert changes(disabled.stdout) > 0
+    lab.clear_journal()
+    again = ansible(lab, "ansible-playbook", "arcfleet.ssh.disable")
+    assert changes(again.stdout) == 0 and writes(lab) == []
+
+
+def test_unready_machines_fail_the_run_when_asked(start):
+    lab = start(machines=2, stopped=1)
+    away = next(machine["name"] for machine in lab.machines() if machine["status"] == "Disconnected")
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "-e", "arc_connectivity_unready=fail", rc=2)
+    assert {host: counts["failed"] for host, counts in recap(done.stdout).items() if counts["failed"]} == {away: 1}
+
+
+def test_a_machine_that_should_be_ready_and_is_not_fails(start):
+    lab = start(machines=2)
+    lab.machine("web01", "sshd-stop")
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", rc=2)
+    assert "1 of 2 machines are ready for SSH." in done.stdout
+    assert re.search(r"not ready: web01: .*port 22", done.stdout)
+    assert recap(done.stdout)["web01"]["failed"] == 1 and recap(done.stdout)["web02"]["failed"] == 0
+
+
+def test_one_machine_that_cannot_be_changed_stops_no_other(start):
+    lab = start(machines=3)
+    lab.fault(
+        kind="arm",
+        method="PUT",
+        path="/machines/web02/",
+        status=403,
+        code="AuthorizationFailed",
+        message="No rights here.",
+    )
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", rc=2)
+    assert (
+        "web02: cannot create the default connectivity endpoint: Azure answers 403 AuthorizationFailed: No rights here."
+        in done.stdout
+    )
+    assert {host: counts["failed"] for host, counts in recap(done.stdout).items()} == {
+        "web01": 0,
+        "web02": 1,
+        "web03": 0,
+    }
+    assert "2 of 2 machines are ready for SSH." in done.stdout
+
+
+def test_limit_serial_and_targets(start):
+    lab = start(machines=4)
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--limit", "web01")
+    assert list(recap(done.stdout)) == ["web01"]
+    done = ansible(
+        lab, "ansible-playbook", "arcfleet.ssh.enable", "-e", "arc_targets=web02:web03", "-e", "arc_serial=1"
+    )
+    assert sorted(recap(done.stdout)) == ["web02", "web03"]
+    assert done.stdout.count("1 of 1 machines are ready") == 2
+
+
+def test_the_port_is_that_of_the_connection(start):
+    lab = start(machines=2)
+    inventory = lab.state_dir / "ports.arc.yml"
+    inventory.write_text(
+        (lab.state_dir / "arc.yml").read_text() + "compose:\n  ansible_port: \"2222 if arc_name == 'web02' else 22\"\n",
+        encoding="utf-8",
+    )
+    ansible(lab, "ansible-playbook", "-i", str(inventory), "arcfleet.ssh.enable", "--tags", "control_plane")
+    ports = {
+        entry["path"].split("/machines/")[1].split("/")[0]: entry["request_body"]["properties"]["port"]
+        for entry in put_or_deleted(lab)
+        if "serviceConfigurations" in entry["path"]
+    }
+    assert ports == {"web01": 22, "web02": 2222}
