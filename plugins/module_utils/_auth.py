@@ -380,9 +380,8 @@ def _login_hint(options: AuthOptions) -> str:
 
 def _first_sentences(exc: Exception) -> str:
     """azure-identity's message without its appendices (correlation ids, links, the raw answer)."""
-    text = str(exc).split("\nContent:")[0].split("\nTo mitigate")[0]
-    text = " ".join(text.split())
-    for end in (" Trace ID:", " Correlation ID:", " Timestamp:"):
-        text = text.split(end)[0]
+    text = " ".join(str(exc).split())
+    for end in (" Content:", " To mitigate", " Trace ID:", " Correlation ID:", " Timestamp:"):
+        text = text.partition(end)[0]
     text = redact(text)[:500]
     return text if text.endswith(".") else text + "."

@@ -125,7 +125,7 @@ def work_on(
             work(target, outcome)
         except ArcError as exc:
             outcome.failure = exc.failure()
-        except Exception as exc:  # pylint: disable=broad-exception-caught
+        except Exception as exc:  # noqa: BLE001
             # A fault of ours on one machine must not take the results of all others with it.
             outcome.failure = ArcError(
                 f"{target.name}: unexpected {type(exc).__name__}: {redact(str(exc))}",

@@ -125,7 +125,7 @@ class ArcModule:
                 run.arm.close()
         except ArcError as exc:
             self._module.fail_json(msg=str(exc), failure=exc.failure())
-        except Exception as exc:  # pylint: disable=broad-exception-caught
+        except Exception as exc:  # noqa: BLE001
             self._module.fail_json(
                 msg=f"Unexpected {type(exc).__name__}: {redact(str(exc))}. Please report this with the version of arcfleet.ssh."
             )

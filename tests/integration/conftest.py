@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from arclab.client import Lab
 
 COLLECTIONS = pathlib.Path(sys.prefix, "collections")

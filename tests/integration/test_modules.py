@@ -9,6 +9,7 @@ import json
 import re
 
 import pytest
+
 from conftest import module
 
 READS = ("GET",)
@@ -137,7 +138,10 @@ def test_extension_on_a_machine_that_is_away(lab):
 
 def test_hcrp409_is_waited_for(start):
     lab = start(machines=1, operation_seconds=0.2)
-    message = "An extension of type AADSSHLoginForLinux is still processing. Only one instance of an extension may be in progress at a time for the same resource. Please retry after sometime."
+    message = (
+        "An extension of type AADSSHLoginForLinux is still processing. Only one instance of an extension may be in progress "
+        "at a time for the same resource. Please retry after sometime."
+    )
     lab.fault(kind="arm", method="PUT", path="/extensions/", status=409, code="HCRP409", message=message, times=1)
     done = module(lab, "arc_extension", machines=ids(lab), **AADSSH)
     assert not done.get("failed") and done["summary"]["created"] == 1, done

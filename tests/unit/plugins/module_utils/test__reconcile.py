@@ -263,14 +263,14 @@ def test_an_answer_that_is_not_what_was_asked_is_an_error():
 )
 def test_extension(raw, options, action, after):
     resources = {str(WEB01): CONNECTED, **({LOGIN: raw} if raw else {})}
-    world, outcome = run_both(resources, lambda: Extension(WEB01, {**AADSSH, **options}))
+    _world, outcome = run_both(resources, lambda: Extension(WEB01, {**AADSSH, **options}))
     assert outcome.action == action
     assert (after or {}).items() <= (outcome.plan.after or {}).items()
     assert "hunter2" not in str(outcome)
 
 
 def test_protected_settings_go_with_a_write_and_location_is_the_machines():
-    world, outcome = run_both(
+    world, _outcome = run_both(
         {str(WEB01): CONNECTED}, lambda: Extension(WEB01, {**AADSSH, "protected_settings": {"key": "hunter2"}})
     )
     written = world.resources[LOGIN]
