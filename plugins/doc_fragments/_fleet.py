@@ -17,18 +17,22 @@ options:
         with the key V(id) and those options of this module that may be set for one machine.
       - Ids are compared without regard to case. An empty list, a machine named twice and an id of another type are refused before any
         request is made.
-      - Mutually exclusive with O(name) and O(resource_group).
+      - Without this, O(resource_group) and O(subscription_id) are those of a single machine.
     type: list
     elements: raw
-  name:
-    description:
-      - The name of a single machine, together with O(resource_group) and O(subscription_id).
-    type: str
-    aliases: [machine_name]
   resource_group:
     description:
-      - The resource group of the single machine O(name).
+      - The resource group of a single machine. Mutually exclusive with O(machines).
     type: str
+"""
+
+    NAME = r"""
+options:
+  name:
+    description:
+      - The name of a single machine, together with O(resource_group) and O(subscription_id). Mutually exclusive with O(machines).
+    type: str
+    aliases: [machine_name]
 """
 
     RUN = r"""

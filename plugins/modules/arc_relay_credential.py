@@ -43,6 +43,7 @@ options:
 extends_documentation_fragment:
   - arcfleet.ssh._azure
   - arcfleet.ssh._fleet
+  - arcfleet.ssh._fleet.name
   - arcfleet.ssh._fleet.run
   - arcfleet.ssh._attributes
   - arcfleet.ssh._attributes.actiongroup_arc
