@@ -235,11 +235,14 @@ def _unreadable(doing: str, what: str) -> ConnectionFailed:
     )
 
 
-def _failure(doing: str, response: Any) -> ArmError:
+def _failure(doing: str, response: Any) -> ArmError | ConnectionFailed:
     try:
-        body = json.loads(response.content)
+        body = json.loads(response.content or b"{}")
     except ValueError:
-        body = response.text()
+        if response.status_code == 404:
+            # Not ARM's: whoever answers in its place knows nothing of the resource, and absent must not be concluded.
+            return _unreadable(doing, "404 and something that is not JSON")
+        body = response.content.decode("utf-8", "replace")
     return arm_error(doing, response.status_code, body, response.headers.get("x-ms-request-id"))
 
 

@@ -154,7 +154,7 @@ def _carry_out(run: Run, resource: Resource, raw: Raw | None, outcome: Outcome) 
     desired = resource.wanted(raw) if resource.present else None
     step = plan(current, desired, broken=raw is not None and resource.broken(raw))
     if step.changed:
-        machine = _able(run, resource, outcome)
+        machine = _able(run, resource, step, outcome)
         if outcome.skip_reason is not None:
             return
         if run.check_mode:
@@ -171,7 +171,7 @@ def _carry_out(run: Run, resource: Resource, raw: Raw | None, outcome: Outcome) 
     outcome.steps[resource.slug] = step
 
 
-def _able(run: Run, resource: Resource, outcome: Outcome) -> Raw | None:
+def _able(run: Run, resource: Resource, step: Plan, outcome: Outcome) -> Raw | None:
     """The machine's record where its agent has to take part; `outcome` or an error says when the agent cannot."""
     if not resource.needs_agent or resource.machine is None:
         return None
@@ -181,7 +181,7 @@ def _able(run: Run, resource: Resource, outcome: Outcome) -> Raw | None:
         outcome.skip_reason = obstacle
     elif obstacle:
         raise Unavailable(
-            f"{resource.owner}: cannot change the {resource.noun}: {obstacle}.",
+            f"{resource.doing(step)}: {obstacle}.",
             code="MachineUnavailable",
             hint="Set unavailable: skip to leave such machines out.",
         )

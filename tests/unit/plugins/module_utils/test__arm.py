@@ -179,6 +179,12 @@ def test_an_answer_that_is_no_object_is_told(arm, body):
         arm.get("/thing", VERSION, doing="x: cannot")
 
 
+def test_a_404_that_is_not_arms_is_no_absence(arm):
+    arm.script.add("GET", URL, body=b"<html>\xff no such page</html>", status=404)
+    with pytest.raises(ConnectionFailed):
+        arm.get("/thing", VERSION, doing="x: cannot")
+
+
 def test_pages_are_followed_verbatim(arm):
     answer(arm, "GET", body={"value": [{"n": 1}, {"n": 2}], "nextLink": f"{BASE}/next?%24skiptoken=a%2Bb"})
     answer(arm, "GET", body={"value": [{"n": 3}]}, url=f"{BASE}/next")

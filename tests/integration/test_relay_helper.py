@@ -1,0 +1,216 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does plain ssh reach a real sshd through the helper, and does it learn why not when it cannot?"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from arclab.client import Lab
+from conftest import environment, module
+
+ROOT = pathlib.Path(__file__).parents[2]
+HELPER = ROOT / "plugins" / "module_utils" / "_relay"
+
+Start = Callable[..., Lab]
+
+
+def enable(lab: Lab) -> None:
+    result = module(lab, "arc_ssh_service_config", machines=[machine["id"] for machine in lab.machines()])
+    assert not result.get("failed"), result
+
+
+def start_ssh(
+    lab: Lab,
+    machine: dict[str, Any],
+    *command: str,
+    helper: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """ssh to a machine of the lab, knowing nothing but its resource id and its host key."""
+    proxy = [sys.executable, str(HELPER), "--resource-id", machine["id"], "--port", "%p", *helper]
+    settings = {
+        "ProxyCommand": " ".join(proxy),
+        "HostKeyAlias": machine["id"].lower(),
+        "UserKnownHostsFile": lab.env["ARCLAB_KNOWN_HOSTS"],
+        "StrictHostKeyChecking": "yes",
+        "IdentityFile": lab.env["ARCLAB_KEY"],
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+    }
+    arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
+    return subprocess.Popen(
+        ["ssh", "-F", "none", *arguments, *options, "-l", lab.env["ARCLAB_USER"], machine["name"], *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(lab, **(env or {})),
+    )
+
+
+def ssh(lab: Lab, machine: dict[str, Any], *command: str, data: bytes = b"", **how: Any) -> tuple[int, bytes, str]:
+    process = start_ssh(lab, machine, *command, **how)
+    out, said = process.communicate(data, timeout=90)
+    text = said.decode()
+    assert "Traceback" not in text
+    assert "SharedAccessSignature" not in text
+    assert lab.env["AZURE_SECRET"] not in text
+    return process.returncode, out, text
+
+
+def requests_of(lab: Lab, end: str) -> list[dict[str, Any]]:
+    return [entry for entry in lab.journal() if str(entry.get("path")).endswith(end)]
+
+
+def test_bytes_arrive_as_they_were_sent(start: Start) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    data = os.urandom(5_000_000)
+    assert ssh(lab, machine, "cat", data=data) == (0, data, "")
+    assert ssh(lab, machine, "exit 7")[0] == 7
+
+
+def test_helpers_that_start_together_share_login_and_credentials(start: Start) -> None:
+    lab = start(machines=3)
+    enable(lab)
+    lab.clear_journal()
+    running = [start_ssh(lab, machine, "echo", machine["name"]) for machine in lab.machines() for _ in range(4)]
+    results = [process.communicate(timeout=90)[0] for process in running]
+    assert sorted(results) == sorted(machine["name"].encode() + b"\n" for machine in lab.machines() for _ in range(4))
+    assert len(requests_of(lab, "/oauth2/v2.0/token")) == 1
+    assert len(requests_of(lab, "/listCredentials")) == 3
+    assert not [entry for entry in lab.journal() if entry.get("method") in ("PUT", "PATCH", "DELETE")]
+    lab.clear_journal()
+    assert ssh(lab, lab.machines()[0], "true") == (0, b"", "")
+    assert requests_of(lab, "/oauth2/v2.0/token") == requests_of(lab, "/listCredentials") == []
+
+
+def test_short_lived_credentials_are_renewed(start: Start) -> None:
+    lab = start(machines=1, credential_lifetime=2)
+    enable(lab)
+    (machine,) = lab.machines()
+    assert ssh(lab, machine, "true")[0] == 0
+    time.sleep(2)
+    lab.clear_journal()
+    assert ssh(lab, machine, "true")[0] == 0
+    assert len(requests_of(lab, "/listCredentials")) == 1
+
+
+def test_the_first_connection_waits_for_the_listener(start: Start) -> None:
+    lab = start(machines=1, listener_lag=3)
+    enable(lab)
+    (machine,) = lab.machines()
+    status, out, said = ssh(lab, machine, "echo", "in")
+    assert (status, out) == (0, b"in\n")
+    assert f"{machine['name']}: the relay answers 404" in said
+
+
+def test_sshd_that_does_not_run_is_told_at_once(start: Start) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    lab.machine(machine["name"], "sshd-stop")
+    begun = time.monotonic()
+    status, _, said = ssh(lab, machine, "true")
+    assert status == 255
+    assert f"{machine['name']}: nothing listens on port 22 of the machine" in said
+    assert time.monotonic() - begun < 10
+    lab.machine(machine["name"], "sshd-start")
+    assert ssh(lab, machine, "true")[0] == 0
+
+
+def test_an_agent_that_is_gone_is_told_when_the_time_is_up(start: Start) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    lab.machine(machine["name"], "stop")
+    status, _, said = ssh(lab, machine, "true", helper=("--timeout", "3"))
+    assert status == 255
+    assert f"{machine['name']}: the machine's agent is not connected to the relay" in said
+    assert "himds" in said
+
+
+def test_a_connection_that_is_lost_is_told(start: Start) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    process = start_ssh(lab, machine, "echo ready; exec sleep 60")
+    assert process.stdout is not None
+    assert process.stdout.read(6) == b"ready\n"
+    lab.machine(machine["name"], "drop")
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 255
+    assert f"arcfleet.ssh: {machine['name']}: the relay" in said.decode()
+
+
+def test_each_refusal_of_azure_has_its_remedy(start: Start) -> None:
+    lab = start(machines=2, unregistered=True, registration_seconds=0.1)
+    machine, other = lab.machines()
+    status, _, said = ssh(lab, machine, "true")
+    assert status == 255
+    assert (
+        f"{machine['name']}: cannot get the relay credentials: Azure answers 409 MissingSubscriptionRegistration"
+        in said
+    )
+    assert "arcfleet.ssh.arc_resource_provider" in said
+    module(lab, "arc_resource_provider", subscriptions=[lab.env["AZURE_SUBSCRIPTION_ID"]])
+    said = ssh(lab, machine, "true")[2]
+    assert "404 ResourceNotFound" in said
+    assert "run the playbook arcfleet.ssh.enable" in said
+    module(lab, "arc_connectivity_endpoint", machines=[machine["id"]])
+    said = ssh(lab, machine, "true")[2]
+    assert "412 PreconditionFailed" in said
+    assert "service configuration for SSH is missing" in said
+    module(lab, "arc_ssh_service_config", machines=[machine["id"]])
+    stranger = lab.principal("stranger", actions=["Microsoft.HybridCompute/machines/read"])
+    said = ssh(lab, machine, "true", env=lab.env_of(stranger))[2]
+    assert "403 AuthorizationFailed" in said
+    assert "Microsoft.HybridConnectivity/endpoints/listCredentials/action" in said
+    assert "Virtual Machine Local User Login" in said
+    assert ssh(lab, machine, "true")[0] == 0
+    assert ssh(lab, other, "true")[0] == 255
+
+
+def test_a_wrong_secret_is_one_sentence(start: Start) -> None:
+    lab = start(machines=1)
+    (machine,) = lab.machines()
+    wrong = {"AZURE_SECRET": "wrong", "AZURE_CLIENT_SECRET": "wrong"}
+    status, _, said = ssh(lab, machine, "true", env=wrong)
+    assert status == 255
+    assert said.startswith("arcfleet.ssh: Cannot log in to https://127.0.0.1")
+    assert "AADSTS7000215" in said
+    assert "wrong" not in said
+
+
+def test_the_reason_gets_past_control_persist(start: Start, tmp_path: pathlib.Path) -> None:
+    lab = start(machines=1)
+    (machine,) = lab.machines()
+    shared = ("-o", "ControlMaster=auto", "-o", "ControlPersist=5s", "-o", f"ControlPath={tmp_path}/%C")
+    status, _, said = ssh(lab, machine, options=shared)
+    assert status == 255
+    assert f"{machine['name']}: cannot get the relay credentials: Azure answers 404 ResourceNotFound" in said
+    assert "arcfleet.ssh.enable" in said
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_is_not_there_is_named(start: Start, variable: str) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    assert ssh(lab, machine, "true")[0] == 0
+    proxy = {variable: "http://me:hunter2@127.0.0.1:9", "NO_PROXY": ""}
+    status, _, said = ssh(lab, machine, "true", helper=("--timeout", "1"), env=proxy)
+    assert status == 255
+    assert "the proxy 127.0.0.1:9 cannot be connected to (Connection refused)" in said
+    assert "hunter2" not in said
