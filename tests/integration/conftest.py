@@ -47,13 +47,15 @@ def environment(lab: Lab, **more: str) -> dict[str, str]:
     """The environment of a process that uses the lab, and nothing of whoever runs the tests."""
     home = lab.state_dir / "home"
     home.mkdir(mode=0o700, exist_ok=True)
+    config = home / "ansible.cfg"
+    config.touch()
     kept = {key: os.environ[key] for key in ("LANG", "LC_ALL", "TMPDIR") if key in os.environ}
     return {
         **kept,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-        "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_CONFIG": str(config),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "PYTHONPATH": str(COLLECTIONS),

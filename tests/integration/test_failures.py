@@ -29,9 +29,11 @@ def assert_helps(failure, machine):
 
 def test_forbidden_names_the_action(start):
     lab = start(machines=1)
-    reader = lab.principal(
-        "reader",
-        actions=["Microsoft.HybridConnectivity/endpoints/*/read", "Microsoft.HybridConnectivity/endpoints/read"],
+    reader = lab.env_of(
+        lab.principal(
+            "reader",
+            actions=["Microsoft.HybridConnectivity/endpoints/*/read", "Microsoft.HybridConnectivity/endpoints/read"],
+        )
     )
     failure = only_failure(module(lab, "arc_ssh_service_config", machines=ids(lab), env=reader))
     assert_helps(failure, "web01")
@@ -83,7 +85,7 @@ def test_throttling_is_obeyed_to_the_second(start):
     )
     result = module(lab, "arc_connectivity_endpoint", machines=ids(lab))
     assert not result.get("failed") and result["summary"]["created"] == 1
-    puts = [entry["time"] for entry in lab.journal() if entry["method"] == "PUT"]
+    puts = [entry["time"] for entry in lab.journal() if entry.get("method") == "PUT"]
     assert len(puts) == 2 and puts[1] - puts[0] >= 2
 
 
@@ -120,7 +122,7 @@ def test_an_expired_token_is_replaced(start):
 
 def test_the_challenge_of_continuous_access_evaluation_is_answered(start):
     lab = start(machines=2)
-    lab.fault(kind="arm", cae=True, times=1)
+    lab.fault(kind="arm", revoke_tokens=True, times=1)
     result = module(lab, "arc_ssh_service_config", machines=ids(lab))
     assert not result.get("failed") and result["summary"]["created"] == 2, result
 
@@ -161,7 +163,10 @@ def test_a_failed_operation_tells_the_machines_words(start):
         kind="arm",
         method="PUT",
         path="/extensions/",
-        fail_operation="Extension returned non-zero exit code for Install: 64",
+        fail_operation={
+            "code": "ExtensionInstallFailed",
+            "message": "Extension returned non-zero exit code for Install: 64",
+        },
         times=1,
     )
     extension = {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux"}
