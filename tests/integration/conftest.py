@@ -65,7 +65,13 @@ def environment(lab: Lab, **more: str) -> dict[str, str]:
 
 
 def module(
-    lab: Lab, name: str, *, check: bool = False, env: dict[str, str] | None = None, **params: Any
+    lab: Lab,
+    name: str,
+    *,
+    check: bool = False,
+    env: dict[str, str] | None = None,
+    keep_invocation: bool = False,
+    **params: Any,
 ) -> dict[str, Any]:
     """Run the module's real `main()` in a process of its own, as Ansible would, and return its result."""
     arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
@@ -81,7 +87,8 @@ def module(
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     assert done.stdout, done.stderr
     result = json.loads(done.stdout)
-    result.pop("invocation", None)
+    if not keep_invocation:
+        result.pop("invocation", None)
     return result
 
 

@@ -281,7 +281,7 @@ def test_hostile_tags_and_shared_names_stay_harmless(tmp_path: pathlib.Path) -> 
         assert found["_meta"]["hostvars"]["same.a"]["arc_tags"] == evil
         assert all(name.isidentifier() for name in set(found) - {"_meta"})
         command = [str(BIN / "ansible"), "-i", str(site.file), "same.a", "-c", "local", "-m", "ansible.builtin.debug"]
-        said = subprocess.run(
+        shown = subprocess.run(
             [*command, "-a", "msg={{ arc_tags.template }}"],
             env=site.env,
             text=True,
@@ -289,8 +289,8 @@ def test_hostile_tags_and_shared_names_stay_harmless(tmp_path: pathlib.Path) -> 
             timeout=60,
             check=True,
         ).stdout
-        assert "pwned" not in said
-        assert "lookup(" in said
+        assert "pwned" not in shown
+        assert "lookup(" in shown
 
 
 def test_more_machines_than_a_page_of_resource_graph_holds(tmp_path: pathlib.Path) -> None:

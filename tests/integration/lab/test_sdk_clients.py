@@ -452,7 +452,7 @@ def test_resource_graph_tables_tenant_scope_and_refusals(azure: Clients) -> None
     with pytest.raises(HttpResponseError) as refused:
         azure.graph.resources(graph.QueryRequest(query="resources | where nonsense"))
     assert refused.value.status_code == 400
-    assert [detail.code for detail in refused.value.error.details][0] == "InvalidQuery"
+    assert refused.value.error.details[0].code == "InvalidQuery"
 
 
 def test_permissions_decide(azure: Clients) -> None:
