@@ -54,6 +54,10 @@ MACHINE_OPTIONS: dict[str, Any] = {
     "resource_group": {"type": "str"},
 }
 
+STATE_OPTION: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 # The options of modules whose write takes Azure a while.
 WAIT_OPTIONS: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},

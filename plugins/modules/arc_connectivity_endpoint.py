@@ -98,14 +98,12 @@ failures:
   type: dict
 """
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._module import ArcModule
+from ansible_collections.arcfleet.ssh.plugins.module_utils._module import STATE_OPTION, ArcModule
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._endpoint import Endpoint
 
 
 def main() -> None:
-    ArcModule({"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}).reconcile(
-        lambda machine, options: Endpoint(machine, present=options["state"] == "present")
-    )
+    ArcModule(STATE_OPTION).reconcile(lambda machine, options: Endpoint(machine, present=options["state"] == "present"))
 
 
 if __name__ == "__main__":

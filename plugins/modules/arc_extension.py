@@ -151,14 +151,19 @@ failures:
   type: dict
 """
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._module import UNAVAILABLE_OPTION, WAIT_OPTIONS, ArcModule
+from ansible_collections.arcfleet.ssh.plugins.module_utils._module import (
+    STATE_OPTION,
+    UNAVAILABLE_OPTION,
+    WAIT_OPTIONS,
+    ArcModule,
+)
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._extension import Extension
 
 
 def main() -> None:
     ArcModule(
         {
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            **STATE_OPTION,
             "publisher": {"type": "str", "required": True},
             "type": {"type": "str", "required": True},
             "name": {"type": "str"},

@@ -98,14 +98,14 @@ failures:
   type: dict
 """
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._module import WAIT_OPTIONS, SubscriptionModule
+from ansible_collections.arcfleet.ssh.plugins.module_utils._module import STATE_OPTION, WAIT_OPTIONS, SubscriptionModule
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._provider import Provider
 
 
 def main() -> None:
     SubscriptionModule(
         {
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            **STATE_OPTION,
             "namespace": {"type": "str", "default": "Microsoft.HybridConnectivity"},
             **WAIT_OPTIONS,
         }

@@ -126,14 +126,14 @@ failures:
   type: dict
 """
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._module import ArcModule
+from ansible_collections.arcfleet.ssh.plugins.module_utils._module import STATE_OPTION, ArcModule
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._service_configuration import ServiceConfiguration
 
 
 def main() -> None:
     ArcModule(
         {
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            **STATE_OPTION,
             "service_name": {"type": "str", "choices": ["SSH", "WAC"], "default": "SSH"},
             "port": {"type": "int"},
             "manage_endpoint": {"type": "bool", "default": True},

@@ -21,7 +21,7 @@ say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 # The demo answers to nobody's settings but its own.
 while read -r name; do unset "$name"; done < <(compgen -v | grep -E '^(ANSIBLE_|AZURE_)' || true)
-export HOME="$state/home" ANSIBLE_CONFIG="$state/ansible.cfg" ANSIBLE_NOCOLOR=1 ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_FORKS=10 ANSIBLE_DISPLAY_SKIPPED_HOSTS=False
+export HOME="$state/home" ANSIBLE_CONFIG="$state/ansible.cfg" ANSIBLE_NOCOLOR=1 ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_FORKS=10 ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=True ANSIBLE_DISPLAY_SKIPPED_HOSTS=False
 mkdir -m 700 "$HOME"
 touch "$ANSIBLE_CONFIG"
 export ANSIBLE_PYTHON_INTERPRETER=auto_silent

@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is an Arc machine to Ansible: which host, which variables, which groups, and how is it reached?
+
+Pure: records of the API in, names and JSON values out. Whatever the API says is untrusted (names, tags and the fully
+qualified name come from other people's machines), so nothing of it reaches a command line or a host name without being
+checked or quoted. OpenSSH's side: ssh_config(5), the tokens of ProxyCommand. Private to arcfleet.ssh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from ..module_utils._errors import InputError
+from ..module_utils._ids import MachineId
+from ..module_utils._resources._machine import extension_facts, facts
+
+HOSTNAMES = ("name", "fqdn", "vm_id", "resource_id")
+
+# Native groupings and the variable each of them looks at; `tag:NAME` comes on top.
+GROUPINGS: Mapping[str, str] = {
+    "os_type": "arc_os_type",
+    "os_name": "arc_os_name",
+    "location": "arc_location",
+    "resource_group": "arc_resource_group",
+    "subscription": "arc_subscription_id",
+    "status": "arc_status",
+    "kind": "arc_kind",
+    "agent_version": "arc_agent_version",
+}
+
+# Seconds that ssh waits for the relay: the helper's own patience (180) and time to start and log in.
+SSH_TIMEOUT = 200
+# The helper tries again by itself; one more start is for a relay that is lost during the handshake.
+SSH_RETRIES = 1
+
+# Ansible takes the first two as group names, the others as the controller itself.
+_RESERVED = frozenset(("all", "ungrouped", "localhost", "127.0.0.1", "::1"))
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,252}")
+_RESOURCE_ID = re.compile(r"/subscriptions/[-\w./()]+")
+_VERSION_BAND = re.compile(r"(\d+)\.(\d+)(\D|$)")
+
+
+class HostVars(TypedDict):
+    """The variables of a host. A value that Azure does not know is `None`; `arc_tags` is empty then."""
+
+    arc_resource_id: str
+    arc_name: str
+    arc_resource_group: str
+    arc_subscription_id: str
+    arc_location: str | None
+    arc_status: str | None
+    arc_last_status_change: str | None
+    arc_agent_version: str | None
+    arc_os_type: str | None
+    arc_os_name: str | None
+    arc_os_sku: str | None
+    arc_fqdn: str | None
+    arc_vm_id: str | None
+    arc_kind: str | None
+    arc_tags: dict[str, str]
+    arc_agent_config: dict[str, Any] | None
+    arc_extensions: list[dict[str, Any]] | None
+
+
+def host_vars(record: Mapping[str, Any]) -> HostVars:
+    """The variables of the machine in `record`, which has the shape that `_listing` gives."""
+    extensions = record.get("resources")
+    variables: Any = {f"arc_{name}": value for name, value in facts(record).items()}
+    variables["arc_extensions"] = None if extensions is None else [extension_facts(raw) for raw in extensions]
+    return variables  # type: ignore[no-any-return]
+
+
+def unique_names(
+    wanted: Sequence[tuple[MachineId, str | None]], taken: Iterable[str] = ()
+) -> tuple[list[str], list[str], int]:
+    """Host names, in the order of `wanted`, so that no two machines merge and none replaces a host that Ansible knows.
+
+    `wanted` holds each machine and the name it should have; `taken` are names it must not have, such as groups'.
+    Case does not make names differ, as it does not in Azure. Returns the names, those wanted names that had to become
+    longer, and how many wanted names could not be host names, so that the machine's own name took their place.
+    """
+    levels = [0] * len(wanted)
+    bases, refused = [], 0
+    for machine, name in wanted:
+        usable = name is not None and (_HOST_NAME.fullmatch(name) or _RESOURCE_ID.fullmatch(name))
+        refused += not usable
+        bases.append(name if usable and name is not None else _plain(machine))
+    reserved = _RESERVED.union(name.lower() for name in taken)
+    shared: set[str] = set()
+    while True:
+        names = [_lengthened(bases[index], levels[index], machine) for index, (machine, _name) in enumerate(wanted)]
+        holders: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            holders.setdefault(name.lower(), []).append(index)
+        longer = [
+            index
+            for name, indexes in holders.items()
+            if len(indexes) > 1 or name in reserved
+            for index in indexes
+            if levels[index] < 3
+        ]
+        if not longer:
+            return names, sorted(shared), refused
+        for index in longer:
+            if not levels[index]:
+                shared.add(bases[index])
+            levels[index] += 1
+
+
+def _plain(machine: MachineId) -> str:
+    """The machine's own name; one that begins with '-' would be an option to ssh, so it gets another beginning."""
+    return machine.name if _HOST_NAME.fullmatch(machine.name) else alias(machine)
+
+
+def _lengthened(base: str, level: int, machine: MachineId) -> str:
+    """`base` made more particular: by resource group, then by subscription, then by what no other machine has."""
+    if level == 3:
+        return f"{base}.{_fingerprint(machine)}"
+    parts = (base, re.sub(r"[^A-Za-z0-9_.-]", "_", machine.resource_group), machine.subscription_id)
+    return ".".join(parts[: level + 1])
+
+
+def _fingerprint(machine: MachineId) -> str:
+    return hashlib.sha256(machine.key.encode()).hexdigest()[:10]
+
+
+def alias(machine: MachineId) -> str:
+    """A name that no other machine in Azure has, short and harmless.
+
+    Ansible names ssh's control socket after host, port and user alone: with a name that two machines share, commands
+    would reach the wrong one.
+    """
+    name = re.sub(r"[^a-z0-9-]+", "-", machine.name.lower())[:20].strip("-")
+    return f"{name or 'machine'}-{_fingerprint(machine)}"
+
+
+def grouping(groups_by: Sequence[str]) -> Callable[[Mapping[str, Any]], list[str]]:
+    """The function that tells a host's groups from its variables. Raises InputError for a grouping that there is not.
+
+    A group is called after the grouping and the value, in lower case, with an underscore for whatever is no letter or
+    digit: `os_type_linux`, `location_westeurope`, `agent_version_1_50` (major and minor version), `tag_env_prod`.
+    """
+    getters: list[Callable[[Mapping[str, Any]], str | None]] = []
+    for entry in groups_by:
+        kind, colon, tag = entry.partition(":")
+        if kind == "tag" and tag:
+            getters.append(_tag_group(tag))
+        elif not colon and entry in GROUPINGS:
+            getters.append(_field_group(entry))
+        else:
+            raise InputError(f"groups_by: {entry!r} is none of {', '.join(GROUPINGS)} and tag:NAME.")
+    return lambda variables: [group for group in (getter(variables) for getter in getters) if group]
+
+
+def _field_group(kind: str) -> Callable[[Mapping[str, Any]], str | None]:
+    variable = GROUPINGS[kind]
+    known: dict[str | None, str | None] = {}
+
+    def group(variables: Mapping[str, Any]) -> str | None:
+        value = variables[variable]
+        if value not in known:
+            known[value] = _group_name(kind, _band(value) if kind == "agent_version" else value)
+        return known[value]
+
+    return group
+
+
+def _tag_group(tag: str) -> Callable[[Mapping[str, Any]], str | None]:
+    known: dict[str | None, str | None] = {None: None}
+    prefix = _group_name("tag", tag) or "tag"
+
+    def group(variables: Mapping[str, Any]) -> str | None:
+        value = variables["arc_tags"].get(tag)
+        if value not in known:
+            known[value] = _group_name(prefix, value) or prefix
+        return known[value]
+
+    return group
+
+
+def _group_name(prefix: str, value: str | None) -> str | None:
+    safe = re.sub(r"\W+", "_", (value or "").lower()).strip("_")
+    return f"{prefix}_{safe}" if safe else None
+
+
+def _band(version: str | None) -> str | None:
+    found = _VERSION_BAND.match(version or "")
+    return f"{found.group(1)}.{found.group(2)}" if found else None
+
+
+class Relay:
+    """How ssh reaches machines through the relay: with our helper as its ProxyCommand.
+
+    `python` and `helper` are the interpreter and the path of the helper; `auth` are the login's options that are no
+    secrets, by their names in the inventory; `private_key_file`, `known_hosts_file` and `user` may be absent.
+    """
+
+    def __init__(
+        self,
+        *,
+        python: str,
+        helper: str,
+        auth: Mapping[str, str],
+        port: int = 22,
+        user: str | None = None,
+        private_key_file: str | None = None,
+        known_hosts_file: str | None = None,
+    ) -> None:
+        options = [part for name, value in sorted(auth.items()) for part in (f"--{name.replace('_', '-')}", value)]
+        self._command = shlex.join([python, helper, *options])
+        self._more = shlex.join(["-o", f"UserKnownHostsFile={_file(known_hosts_file)}"]) if known_hosts_file else ""
+        self._common: dict[str, Any] = {
+            "ansible_port": port,
+            "ansible_ssh_timeout": SSH_TIMEOUT,
+            "ansible_ssh_retries": SSH_RETRIES,
+        }
+        if user:
+            self._common["ansible_user"] = user
+        if private_key_file:
+            self._common["ansible_ssh_private_key_file"] = private_key_file
+
+    def variables(self, machine: MachineId, os_type: str | None) -> dict[str, Any]:
+        """The connection variables of one machine."""
+        # The command is read by a shell, after ssh has replaced its own tokens: `%p` is the only one that is meant.
+        command = f"{self._command} --resource-id {shlex.quote(str(machine))}".replace("%", "%%") + " --port %p"
+        arguments = ["-o", f"ProxyCommand={command}", "-o", f"HostKeyAlias={machine.key}"]
+        variables = {
+            **self._common,
+            "ansible_host": alias(machine),
+            "ansible_ssh_common_args": " ".join(filter(None, (shlex.join(arguments), self._more))),
+        }
+        if os_type == "windows":
+            variables["ansible_shell_type"] = "powershell"
+        return variables
+
+
+def _file(path: str) -> str:
+    """A file name as a word of ssh_config, where blanks separate files and `%` begins a token."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"' if re.search(r"\s", path) else escaped

@@ -1,0 +1,314 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does a machine become the right host, whatever its owner wrote into its names and tags?"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import InputError
+from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
+from ansible_collections.arcfleet.ssh.plugins.plugin_utils._hosts import (
+    GROUPINGS,
+    HostVars,
+    Relay,
+    alias,
+    grouping,
+    host_vars,
+    unique_names,
+)
+from ansible_collections.arcfleet.ssh.plugins.plugin_utils._listing import machine_record
+
+SUB = "11111111-2222-3333-4444-555555555555"
+SUB2 = "99999999-2222-3333-4444-555555555555"
+HOSTILE = (
+    "$(touch x)",
+    "`id`",
+    'a"b',
+    "a'b",
+    "{{ 7 * 7 }}",
+    "{% raw %}",
+    "a%pb",
+    "a\nb",
+    "-oProxyCommand=x",
+    "a b",
+    "a;b",
+)
+
+
+def machine(name: str = "web01", group: str = "arc-prod", sub: str = SUB) -> MachineId:
+    return MachineId.build(sub, group, name)
+
+
+def raw(name: str = "web01", **more: object) -> dict[str, object]:
+    properties = {
+        "status": "Connected",
+        "lastStatusChange": "2026-11-01T10:00:00Z",
+        "agentVersion": "1.50.03012.123",
+        "osType": "Linux",
+        "osName": "linux",
+        "osSku": "Debian 12",
+        "machineFqdn": f"{name}.example.org",
+        "vmId": "0f2a",
+        "agentConfiguration": {"configMode": "full", "incomingConnectionsPorts": ["22"]},
+    }
+    return {
+        "id": f"/subscriptions/{SUB}/resourceGroups/arc-prod/providers/microsoft.hybridcompute/Machines/{name}",
+        "location": "westeurope",
+        "tags": {"env": "prod"},
+        "properties": properties,
+        "resources": [
+            {
+                "name": "AADSSHLogin",
+                "properties": {
+                    "publisher": "Microsoft.Azure.ActiveDirectory",
+                    "type": "AADSSHLoginForLinux",
+                    "typeHandlerVersion": "1.0.2",
+                    "provisioningState": "Succeeded",
+                    "enableAutomaticUpgrade": True,
+                },
+            }
+        ],
+        **more,
+    }
+
+
+def variables(**more: object) -> HostVars:
+    record = machine_record(raw(**more))
+    assert record is not None
+    return host_vars(record)
+
+
+def test_a_whole_record_gives_every_variable() -> None:
+    found = variables()
+    assert found == {
+        "arc_resource_id": str(machine()),
+        "arc_name": "web01",
+        "arc_resource_group": "arc-prod",
+        "arc_subscription_id": SUB,
+        "arc_location": "westeurope",
+        "arc_status": "Connected",
+        "arc_last_status_change": "2026-11-01T10:00:00Z",
+        "arc_agent_version": "1.50.03012.123",
+        "arc_os_type": "linux",
+        "arc_os_name": "linux",
+        "arc_os_sku": "Debian 12",
+        "arc_fqdn": "web01.example.org",
+        "arc_vm_id": "0f2a",
+        "arc_kind": None,
+        "arc_tags": {"env": "prod"},
+        "arc_agent_config": {"configMode": "full", "incomingConnectionsPorts": ["22"]},
+        "arc_extensions": [
+            {
+                "name": "AADSSHLogin",
+                "publisher": "Microsoft.Azure.ActiveDirectory",
+                "type": "AADSSHLoginForLinux",
+                "version": "1.0.2",
+                "provisioning_state": "Succeeded",
+                "automatic_upgrade": True,
+            }
+        ],
+    }
+    assert set(found) == set(HostVars.__annotations__)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"properties": None, "tags": None, "location": None, "resources": None},
+        {"properties": [], "tags": ["x"], "location": 5, "kind": {}, "resources": "none"},
+        {"properties": {"status": {}, "osType": 3, "agentConfiguration": "x", "machineFqdn": ""}, "tags": {"a": None}},
+        {"resources": [None, {}, {"properties": 4}, {"name": 1, "properties": {"enableAutomaticUpgrade": "yes"}}]},
+    ],
+)
+def test_a_half_made_record_still_gives_all_variables(broken: dict[str, object]) -> None:
+    found = variables(**broken)
+    assert set(found) == set(HostVars.__annotations__)
+    assert json.loads(json.dumps(found)) == found
+    assert all(isinstance(value, str) for value in found["arc_tags"].values())
+
+
+def names(*wanted: tuple[MachineId, str | None], taken: tuple[str, ...] = ()) -> tuple[list[str], list[str], int]:
+    return unique_names(wanted, taken)
+
+
+def test_names_that_nobody_shares_stay() -> None:
+    assert names((machine("a"), "a"), (machine("b"), "b")) == (["a", "b"], [], 0)
+
+
+def test_machines_of_one_name_all_get_their_resource_group() -> None:
+    found, shared, dummy = names((machine("a", "g1"), "a"), (machine("b"), "b"), (machine("A", "g2"), "A"))
+    assert found == ["a.g1", "b", "A.g2"]
+    assert shared == ["A", "a"]
+
+
+def test_the_subscription_is_added_only_where_the_resource_group_is_not_enough() -> None:
+    found, *dummy = names((machine("a", "g"), "a"), (machine("a", "g", SUB2), "a"), (machine("a", "h"), "a"))
+    assert found == [f"a.g.{SUB}", f"a.g.{SUB2}", "a.h"]
+
+
+def test_a_longer_name_does_not_meet_a_machine_that_is_called_so() -> None:
+    found, *dummy = names((machine("a", "g"), "a"), (machine("a", "h"), "a"), (machine("a.g", "x"), "a.g"))
+    assert len({name.lower() for name in found}) == 3
+    assert found[1] == "a.h"
+
+
+def test_a_template_that_gives_everybody_one_name_still_merges_nobody() -> None:
+    wanted = [(machine(f"m{index}"), "same") for index in range(20)]
+    found, shared, dummy = unique_names(wanted)
+    assert len(set(found)) == 20
+    assert shared == ["same"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "all", "ungrouped", "os_type_linux"])
+def test_no_machine_replaces_the_controller_or_a_group(name: str) -> None:
+    found, shared, dummy = names((machine(name), name), taken=("os_type_linux",))
+    assert found == [f"{name}.arc-prod"]
+    assert shared == [name]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "", None, "a/b", "a:b", "a,b", "x" * 254])
+def test_what_cannot_be_a_host_name_gives_way_to_the_name_in_azure(name: str | None) -> None:
+    assert names((machine("web01"), name)) == (["web01"], [], 1)
+
+
+def test_a_name_that_ssh_would_read_as_an_option_gets_another_beginning() -> None:
+    found, *dummy = names((machine("-oX"), "-oX"))
+    assert found == [alias(machine("-oX"))]
+    assert not found[0].startswith("-")
+
+
+def test_a_resource_id_may_be_a_host_name() -> None:
+    one = machine(group="rg(1)")
+    assert names((one, str(one))) == ([str(one)], [], 0)
+
+
+def test_the_resource_group_in_a_name_is_made_harmless() -> None:
+    found, *dummy = names((machine("a", "g(1)"), "a"), (machine("a", "h"), "a"))
+    assert found == ["a.g_1_", "a.h"]
+
+
+def test_the_alias_is_short_stable_and_differs_between_machines() -> None:
+    one, other = alias(machine("Web_01.example")), alias(machine("Web_01.example", "other"))
+    assert one.startswith("web-01-example-")
+    assert one != other
+    assert alias(MachineId.build(SUB.upper(), "ARC-PROD", "WEB_01.EXAMPLE")) == one
+    assert len(alias(machine("x" * 54))) == 31
+    assert alias(machine("_._")).startswith("machine-")
+
+
+def test_groups_are_called_after_entry_and_value() -> None:
+    tell = grouping([*GROUPINGS, "tag:env", "tag:Cost Center", "tag:none"])
+    found = variables(tags={"env": "Prod-1", "Cost Center": ""}, kind="HCI")
+    assert tell(found) == [
+        "os_type_linux",
+        "os_name_linux",
+        "location_westeurope",
+        "resource_group_arc_prod",
+        f"subscription_{SUB.replace('-', '_')}",
+        "status_connected",
+        "kind_hci",
+        "agent_version_1_50",
+        "tag_env_prod_1",
+        "tag_cost_center",
+    ]
+
+
+def test_a_machine_without_the_property_is_in_no_group_of_it() -> None:
+    assert grouping([*GROUPINGS, "tag:env"])(variables(properties={}, location=None, tags={})) == [
+        "resource_group_arc_prod",
+        f"subscription_{SUB.replace('-', '_')}",
+    ]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_tag_gives_a_plain_group_name(value: str) -> None:
+    (name,) = grouping(["tag:x"])(variables(tags={"x": value}))
+    assert name.isidentifier()
+
+
+@pytest.mark.parametrize("entry", ["os", "tag:", "tag", "os_type:x", ""])
+def test_an_unknown_grouping_is_refused(entry: str) -> None:
+    with pytest.raises(InputError, match="groups_by"):
+        grouping([entry])
+
+
+def relay(**more: object) -> Relay:
+    return Relay(**{"python": "/usr/bin/python3", "helper": "/c/_relay", "auth": {}, **more})  # type: ignore[arg-type]
+
+
+def options(found: dict[str, object]) -> dict[str, str]:
+    """The `-o` options as ssh gets them: Ansible splits the variable as a POSIX shell does."""
+    words = shlex.split(str(found["ansible_ssh_common_args"]))
+    assert words[::2] == ["-o"] * (len(words) // 2)
+    return dict(word.split("=", 1) for word in words[1::2])
+
+
+def argv(found: dict[str, object]) -> list[str]:
+    """The helper's arguments: ssh replaces its tokens, then a shell reads the command."""
+    command = re.sub("%(.)", lambda token: {"p": "22", "%": "%"}[token[1]], options(found)["ProxyCommand"])
+    return shlex.split(command)
+
+
+def test_ssh_reaches_the_machine_through_the_helper() -> None:
+    found = relay(user="ops", port=2222, private_key_file="~/.ssh/k").variables(machine("Web01"), "linux")
+    assert found.pop("ansible_ssh_common_args")
+    assert found == {
+        "ansible_host": alias(machine("Web01")),
+        "ansible_port": 2222,
+        "ansible_user": "ops",
+        "ansible_ssh_private_key_file": "~/.ssh/k",
+        "ansible_ssh_timeout": 200,
+        "ansible_ssh_retries": 1,
+    }
+
+
+def test_the_helper_gets_machine_port_and_login_but_no_token_is_misread() -> None:
+    made = relay(python="/opt/my py/bin/100%", auth={"tenant": "t", "x509_certificate_path": "/k/a b'c.pem"})
+    found = options(made.variables(machine(group="rg(1)"), "linux"))
+    assert found["HostKeyAlias"] == machine(group="rg(1)").key
+    assert argv(made.variables(machine(group="rg(1)"), "linux")) == [
+        "/opt/my py/bin/100%",
+        "/c/_relay",
+        "--tenant",
+        "t",
+        "--x509-certificate-path",
+        "/k/a b'c.pem",
+        "--resource-id",
+        str(machine(group="rg(1)")),
+        "--port",
+        "22",
+    ]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_nothing_in_a_login_option_reaches_the_shell(value: str) -> None:
+    assert argv(relay(auth={"tenant": value}).variables(machine(), None))[3] == value
+
+
+def test_a_known_hosts_file_is_one_word_of_ssh_config() -> None:
+    found = options(relay(known_hosts_file="/a b/100%").variables(machine(), None))
+    assert found["UserKnownHostsFile"] == '"/a b/100%%"'
+    assert options(relay(known_hosts_file="/a/b").variables(machine(), None))["UserKnownHostsFile"] == "/a/b"
+
+
+def test_windows_is_spoken_to_in_powershell_and_absent_options_set_nothing() -> None:
+    found = relay().variables(machine(), "windows")
+    assert found["ansible_shell_type"] == "powershell"
+    assert "ansible_user" not in found
+    assert "ansible_ssh_private_key_file" not in found
+    assert "UserKnownHostsFile" not in options(found)
+    assert "ansible_shell_type" not in relay().variables(machine(), "linux")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("place", ["group", "name"])
+def test_an_id_that_holds_more_than_an_id_is_no_machine(text: str, place: str) -> None:
+    parts = {"group": "g", "name": "n", place: f"x{text}y"}
+    path = "/subscriptions/{0}/resourceGroups/{group}/providers/Microsoft.HybridCompute/machines/{name}"
+    assert machine_record({"id": path.format(SUB, **parts)}) is None
