@@ -196,7 +196,7 @@ def test_a_wrong_secret_is_one_sentence(start: Start) -> None:
 def test_the_reason_gets_past_control_persist(start: Start, tmp_path: pathlib.Path) -> None:
     lab = start(machines=1)
     (machine,) = lab.machines()
-    shared = ("-o", "ControlMaster=auto", "-o", "ControlPersist=5s", "-o", f"ControlPath={tmp_path}/%C")
+    shared = ("-o", "ControlMaster=auto", "-o", "ControlPersist=5s", "-o", f"ControlPath={tmp_path}/m")
     status, _, said = ssh(lab, machine, options=shared)
     assert status == 255
     assert f"{machine['name']}: cannot get the relay credentials: Azure answers 404 ResourceNotFound" in said
