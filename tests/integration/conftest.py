@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.parameters import PASS_VARS
 
 from arclab.client import Lab
 
@@ -75,6 +76,9 @@ def module(
 ) -> dict[str, Any]:
     """Run the module's real `main()` in a process of its own, as Ansible would, and return its result."""
     arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
+    if "inject_invocation" in PASS_VARS:
+        # Newer versions of ansible-core echo the arguments only when asked to.
+        arguments["_ansible_inject_invocation"] = True
     done = subprocess.run(
         [sys.executable, "-c", _RUN_MODULE, f"ansible_collections.arcfleet.ssh.plugins.modules.{name}"],
         input=json.dumps(arguments),

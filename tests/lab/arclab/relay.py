@@ -221,6 +221,7 @@ class Relay:
         self.agents = agents
         self.options = options
         self.connections: dict[str, HybridConnection] = {}
+        self._minted: dict[str, str] = {}
         self._journal = journal
         self._random = random.Random(options.seed)
         self._streams: set[_End] = set()
@@ -229,14 +230,13 @@ class Relay:
         self._handlers: set[asyncio.Task[Any]] = set()
 
     def mint(self, machine_id: str | None, now: float, name: str | None = None) -> HybridConnection:
-        """A new connection at `now` (unix s), which replaces an older one of the same machine.
+        """A new connection at `now` (unix s), which replaces the one minted for the same machine before.
 
         `name` is only for connections without a machine; those of machines are named as Azure names them.
         """
         if machine_id is not None:
             machine_id = machine_id.lower()
-            for old in [known.name for known in self.connections.values() if known.machine_id == machine_id]:
-                self.drop(old)
+            self.drop(self._minted.get(machine_id, ""))
             digest = hashlib.sha256(machine_id.encode()).hexdigest()
             name = f"microsoft.hybridcompute/machines/{digest}/{round(now * 1e9)}/v2"
         connection = HybridConnection(
@@ -247,6 +247,8 @@ class Relay:
             created_at=now,
         )
         self.connections[connection.name] = connection
+        if machine_id is not None:
+            self._minted[machine_id] = connection.name
         return connection
 
     def drop(self, name: str) -> None:

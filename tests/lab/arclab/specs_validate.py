@@ -40,7 +40,7 @@ class Query:
 
 def resource_type(template: str) -> str:
     """`Microsoft.X/a/b` of a template that ends in `/providers/Microsoft.X/a/{..}/b` or `…/b/{..}`."""
-    namespace, *segments = template.rpartition("/providers/")[2].split("/")
+    namespace, *segments = re.split("/providers/", template, flags=re.IGNORECASE)[-1].split("/")
     return "/".join([namespace, *segments[::2]])
 
 

@@ -141,8 +141,10 @@ def configuration(
         "MaxStartups 1000:30:2000",
         "MaxSessions 200",
         # A home of its own, so that neither the shell start-up files of whoever runs the lab count nor anything is left there.
-        f'SetEnv "ARCLAB_MACHINE={name}" "ARCLAB_RESOURCE_ID={machine_id}" '
-        f'"HOME={directory / "home"}" "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"',
+        (
+            f'SetEnv "ARCLAB_MACHINE={name}" "ARCLAB_RESOURCE_ID={machine_id}" '
+            f'"HOME={directory / "home"}" "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+        ),
         "AcceptEnv LANG LC_*",
         "Subsystem sftp internal-sftp",
     ]

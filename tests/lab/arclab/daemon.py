@@ -1,0 +1,281 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How is a lab put together, and how does it end?
+
+`serve` runs in the process that `up` started: it loads or makes the world, binds one loopback port, writes the files
+for users and opens the control socket, which tells that everything is ready. SIGTERM, SIGINT and the control API end
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import pwd
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from . import ca, fleet, outputs, specs
+from .agent import Agents
+from .arm import Arm
+from .control import Control
+from .entra import Entra
+from .faults import Faults
+from .journal import Journal
+from .operations import Operations
+from .options import Options
+from .providers.authorization import Authorization
+from .providers.batch import Batch
+from .providers.compute import Machines
+from .providers.connectivity import Connectivity
+from .providers.extensions import Extensions
+from .providers.resourcegraph import ResourceGraph
+from .providers.resources import Resources
+from .providers.runcommands import RunCommands
+from .relay import HybridConnection, Relay, RelayOptions
+from .routes import Router
+from .server import Server
+from .services import Services
+from .sshd import openssh_private, write_private
+from .store import Store
+from .throttle import Throttle
+from .tokens import Tokens, load_signing_key
+from .world import World
+
+log = logging.getLogger("arclab")
+
+FLUSH_EVERY = 0.2
+CONTROL = "control.sock"
+
+
+def _bind(port: int, before: int | None) -> socket.socket:
+    """A loopback socket: the port that was asked for, else the one of last time, else a free one."""
+    for candidate in [port] if port else [before, 0] if before else [0]:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", candidate))
+        except OSError as exc:
+            sock.close()
+            if port or exc.errno != errno.EADDRINUSE:
+                raise
+        else:
+            sock.listen(1024)
+            sock.setblocking(False)
+            return sock
+    raise OSError(errno.EADDRINUSE, "no free port on 127.0.0.1")
+
+
+def _world(store: Store, options: Options) -> World:
+    world = World(store)
+    if world.is_new:
+        if options.fleet is not None:
+            plans = fleet.plan_from_file(json.loads(Path(options.fleet).read_text()), options.subscriptions)
+        else:
+            plans = fleet.plan(
+                options.machines,
+                subscriptions=options.subscriptions,
+                stopped=options.stopped,
+                old_agents=options.old_agents,
+                windows=options.windows,
+            )
+        world.populate(plans, options.subscriptions, unregistered=options.unregistered, now=time.time())
+        store.flush()
+    return world
+
+
+def _ssh_ca(path: Path) -> ed25519.Ed25519PrivateKey:
+    """The key that signs Entra's SSH certificates; its public half lies beside it for TrustedUserCAKeys."""
+    if not path.exists():
+        write_private(path, openssh_private(ed25519.Ed25519PrivateKey.generate()))
+    key = load_ssh_private_key(path.read_bytes(), None)
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise TypeError(f"{path} holds no ed25519 key.")
+    return key
+
+
+class Daemon:
+    """A running lab."""
+
+    def __init__(self, state_dir: Path, options: Options) -> None:
+        self.state_dir = state_dir
+        self.options = options
+        self.store = Store(state_dir / "world.sqlite")
+        self.world = _world(self.store, options)
+        self.journal = Journal(state_dir / "journal.jsonl")
+        self.faults = Faults()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._socket = _bind(options.port, self.world.meta.get("port"))
+        port = self._socket.getsockname()[1]
+        self.world.set_meta("port", port)
+        self.authority = f"127.0.0.1:{port}"
+        self.url = f"https://{self.authority}"
+        self.services = self._assemble()
+
+    def _assemble(self) -> Services:
+        options, world = self.options, self.world
+        agents = Agents(self.state_dir, world.machines.get, pwd.getpwuid(os.geteuid()).pw_name)
+        relay = Relay(
+            agents,
+            RelayOptions(
+                authority=self.authority,
+                secret=bytes.fromhex(world.meta["relay_secret"]),
+                listener_lag=options.listener_lag,
+                idle_timeout=options.idle_timeout,
+                profile=options.relay_profile,
+            ),
+            self._note,
+        )
+        for _key, value in self.store.load("connection"):
+            connection = HybridConnection.from_json(value)
+            relay.connections[connection.name] = connection
+            if connection.machine_id is not None:
+                world.connection_names[connection.machine_id] = connection.name
+        return Services(
+            options=options,
+            world=world,
+            operations=Operations(self.store, style=options.lro_style, seconds=options.operation_seconds),
+            faults=self.faults,
+            tokens=Tokens(load_signing_key(self.state_dir / "tokens.key"), self.url, world.tenant),
+            agents=agents,
+            relay=relay,
+            authority=self.authority,
+            state_dir=self.state_dir,
+            spawn=self.spawn,
+        )
+
+    def _note(self, line: dict[str, Any]) -> None:
+        self.journal.write(line)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task failed", exc_info=task.exception())
+
+    def stop(self) -> None:
+        """End the lab soon."""
+        self._over.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        services = self.services
+        run_commands = RunCommands(services)
+        router = Router()
+        for provider in (
+            Resources(services),
+            Authorization(services),
+            Machines(services),
+            Extensions(services),
+            run_commands,
+            Connectivity(services),
+            ResourceGraph(services),
+        ):
+            router.add(provider.routes())
+        self._abandon_scripts()
+        entra = Entra(
+            self.world, services.tokens, _ssh_ca(self.state_dir / "ssh_ca"), lifetime=self.options.token_lifetime
+        )
+        (self.state_dir / "ssh_ca.pub").write_text(entra.ssh_ca_public() + "\n")
+        front_door = Arm(services, router, Throttle(self.options.throttle))
+        server = Server(
+            front_door,
+            entra,
+            services.relay,
+            self.faults,
+            self.journal,
+            url=self.url,
+            latency=self.options.latency_ms / 1000,
+            specs=specs.load() if self.options.check_specs else None,
+        )
+        router.add(Batch(services, front_door, server.note_part).routes())
+        control = Control(services, self.journal, run_commands, url=self.url, started=time.time(), stop=self.stop)
+        front = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        back = web.AppRunner(control.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await front.setup()
+        await back.setup()
+        await web.SockSite(front, self._socket, ssl_context=ca.server_context(self.state_dir)).start()
+        outputs.write(services, self.url)
+        self.store.flush()
+        await self._open_control(back)
+        flusher = asyncio.create_task(self._flush())
+        await self._over.wait()
+        flusher.cancel()
+        (self.state_dir / CONTROL).unlink(missing_ok=True)
+        run_commands.close()
+        await services.relay.close()
+        await services.agents.close()
+        await front.cleanup()
+        await back.cleanup()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.journal.flush()
+        self.store.close()
+
+    async def _open_control(self, runner: web.AppRunner) -> None:
+        """The socket is named relatively: a state directory's path may be longer than a socket's address."""
+        os.chdir(self.state_dir)
+        Path(CONTROL).unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(runner, CONTROL).start()
+        finally:
+            os.umask(mask)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            self.services.operations.settle(time.time())
+            self.store.flush()
+            self.journal.flush()
+
+    def _abandon_scripts(self) -> None:
+        """Scripts did not outlive the last run of the lab."""
+        operations = self.services.operations
+        for operation in operations.running("/subscriptions"):
+            if operation.kind == "runcommand.write":
+                operations.end_at(operation, time.time())
+
+
+async def _main(state_dir: Path) -> None:
+    try:
+        daemon = Daemon(state_dir, Options.read(state_dir))
+    except (OSError, ValueError) as exc:
+        log.error("The lab cannot start: %s", exc)
+        raise SystemExit(1) from exc
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    await daemon.run()
+
+
+def serve(state_dir: Path) -> None:
+    """Run the lab of a state directory in this process until it is told to stop."""
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    pid_file = state_dir / "lab.pid"
+    pid_file.write_text(f"{os.getpid()}\n")
+    try:
+        asyncio.run(_main(state_dir))
+    finally:
+        with contextlib.suppress(OSError):
+            pid_file.unlink()
