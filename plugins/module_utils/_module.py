@@ -97,9 +97,6 @@ class ArcModule:
             **conditions,
         )
         self.params: Mapping[str, Any] = self._module.params
-        for name in (name for name in overrides if options[name].get("no_log")):
-            # Ansible hides what no_log options hold, but not what stands inside `machines`.
-            self._module.no_log_values.update(_texts([_held(entry, name) for entry in self.params["machines"] or ()]))
 
     def reconcile(self, describe: Callable[[Any, Mapping[str, Any]], Resource]) -> None:
         """Bring the resource that `describe(machine or subscription, options)` makes of each target to what it shall be."""
@@ -200,16 +197,3 @@ class SubscriptionModule(ArcModule):
 
     def _targets(self) -> list[Target]:
         return subscription_targets(self.params)
-
-
-def _held(entry: Any, name: str) -> Any:
-    return entry.get(name) if isinstance(entry, Mapping) else None
-
-
-def _texts(value: Any) -> set[str]:
-    """All texts and numbers, as texts, that `value` holds at any depth."""
-    if isinstance(value, Mapping):
-        return _texts(list(value.values()))
-    if isinstance(value, (list, tuple)):
-        return {text for item in value for text in _texts(item)}
-    return {str(value)} if value not in (None, "", True, False) else set()

@@ -56,6 +56,7 @@ options:
   protected_settings:
     description:
       - The secret settings. Azure never answers with them, so a change of them alone is not noticed; change O(force_update_tag) with them.
+      - They cannot be set for one machine inside O(machines), because Ansible would log them there.
     type: dict
   auto_upgrade_minor_version:
     description:
@@ -179,7 +180,7 @@ def main() -> None:
             **UNAVAILABLE_OPTION,
         },
         machine_option="machine_name",
-        overrides=("type_handler_version", "settings", "protected_settings", "force_update_tag"),
+        overrides=("type_handler_version", "settings", "force_update_tag"),
     ).reconcile(lambda machine, options: Extension(machine, options, present=options["state"] == "present"))
 
 

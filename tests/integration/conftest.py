@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible.module_utils.common.parameters import PASS_VARS
 
 from arclab.client import Lab
 
@@ -71,14 +70,10 @@ def module(
     *,
     check: bool = False,
     env: dict[str, str] | None = None,
-    keep_invocation: bool = False,
     **params: Any,
 ) -> dict[str, Any]:
     """Run the module's real `main()` in a process of its own, as Ansible would, and return its result."""
     arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
-    if "inject_invocation" in PASS_VARS:
-        # Newer versions of ansible-core echo the arguments only when asked to.
-        arguments["_ansible_inject_invocation"] = True
     done = subprocess.run(
         [sys.executable, "-c", _RUN_MODULE, f"ansible_collections.arcfleet.ssh.plugins.modules.{name}"],
         input=json.dumps(arguments),
@@ -91,8 +86,7 @@ def module(
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     assert done.stdout, done.stderr
     result = json.loads(done.stdout)
-    if not keep_invocation:
-        result.pop("invocation", None)
+    result.pop("invocation", None)
     return result
 
 

@@ -128,16 +128,6 @@ def test_extension_life(start, style):
     assert done["summary"]["deleted"] == 2
 
 
-def test_protected_settings_of_one_machine_are_hidden_too(start):
-    lab = start(machines=1)
-    entry = {"id": ids(lab)[0], "protected_settings": {"deep": [{"key": "hunter2-protected"}]}}
-    result = module(lab, "arc_extension", machines=[entry], keep_invocation=True, **AADSSH)
-    assert not result.get("failed") and "hunter2" not in json.dumps(result), result
-    assert "machines" in result["invocation"]["module_args"]
-    sent = next(line for line in writes(lab) if line["method"] == "PUT")["request_body"]["properties"]
-    assert "protectedSettings" in sent and "hunter2" not in json.dumps(sent)
-
-
 def test_extension_on_a_machine_that_is_away(lab):
     away = next(machine["id"] for machine in lab.machines() if machine["status"] == "Disconnected")
     for check in (True, False):

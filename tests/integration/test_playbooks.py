@@ -21,6 +21,10 @@ def recap(text):
     return found
 
 
+def is_ready(machine):
+    return machine["status"] == "Connected" and not machine["agent_version"].startswith("1.30")
+
+
 def changes(text):
     return sum(counts["changed"] for counts in recap(text).values())
 
@@ -48,6 +52,8 @@ def test_enable_and_disable_from_nothing(start):
     assert sorted(recap(first.stdout)) == names
     assert changes(first.stdout) == changes(checked.stdout)
     assert "3 of 5 machines are ready for SSH." in first.stdout
+    ready = [machine["name"] for machine in lab.machines() if is_ready(machine)]
+    assert sorted(re.search('ready: ([^"]*)', first.stdout)[1].split(", ")) == sorted(ready)
     assert len(re.findall("not ready: .*: its agent is Disconnected since", first.stdout)) == 1
     assert len(re.findall("not ready: .*: its agent 1.30.* is too old for SSH", first.stdout)) == 1
 
@@ -65,8 +71,7 @@ def test_enable_and_disable_from_nothing(start):
         "printenv ARCLAB_MACHINE",
     )
     for machine in lab.machines():
-        ready = machine["status"] == "Connected" and not machine["agent_version"].startswith("1.30")
-        assert (f"{machine['name']} | CHANGED | rc=0 >>\n{machine['name']}\n" in pinged.stdout) == ready
+        assert (f"{machine['name']} | CHANGED | rc=0 >>\n{machine['name']}\n" in pinged.stdout) == is_ready(machine)
 
     ansible(lab, "ansible-playbook", "arcfleet.ssh.disable", "--check")
     lab.clear_journal()
