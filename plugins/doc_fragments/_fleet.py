@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which options do all modules share that work on a whole fleet? Private to arcfleet.ssh."""
+"""Which options do all modules share that work on a whole fleet?
+
+Private to arcfleet.ssh.
+"""
 
 from __future__ import annotations
 

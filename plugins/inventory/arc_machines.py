@@ -255,7 +255,9 @@ from ..plugin_utils._hosts import HOSTNAMES, Relay, grouping, host_vars, unique_
 from ..plugin_utils._listing import Listing, Query, from_arm, from_resource_graph
 
 ENDINGS = tuple(f"{name}.{ending}" for name in ("arc", "arc_machines") for ending in ("yml", "yaml"))
-HELPER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils", "_relay")
+HELPER = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils", "_relay", "_start.py"
+)
 
 AUTH_NAMES = tuple(entry.name for entry in dataclasses.fields(AuthOptions))
 SECRETS = ("secret", "oidc_token")

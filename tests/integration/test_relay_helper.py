@@ -19,7 +19,7 @@ from arclab.client import Lab
 from conftest import environment, module
 
 ROOT = pathlib.Path(__file__).parents[2]
-HELPER = ROOT / "plugins" / "module_utils" / "_relay"
+HELPER = ROOT / "plugins" / "module_utils" / "_relay" / "_start.py"
 
 Start = Callable[..., Lab]
 
@@ -85,9 +85,11 @@ def test_helpers_that_start_together_share_login_and_credentials(start: Start) -
     lab = start(machines=3)
     enable(lab)
     lab.clear_journal()
-    running = [start_ssh(lab, machine, "echo", machine["name"]) for machine in lab.machines() for _ in range(4)]
+    running = [start_ssh(lab, machine, "echo", machine["name"]) for machine in lab.machines() for _dummy in range(4)]
     results = [process.communicate(timeout=90)[0] for process in running]
-    assert sorted(results) == sorted(machine["name"].encode() + b"\n" for machine in lab.machines() for _ in range(4))
+    assert sorted(results) == sorted(
+        machine["name"].encode() + b"\n" for machine in lab.machines() for _dummy in range(4)
+    )
     assert len(requests_of(lab, "/oauth2/v2.0/token")) == 1
     assert len(requests_of(lab, "/listCredentials")) == 3
     assert not [entry for entry in lab.journal() if entry.get("method") in ("PUT", "PATCH", "DELETE")]
@@ -122,7 +124,7 @@ def test_sshd_that_does_not_run_is_told_at_once(start: Start) -> None:
     (machine,) = lab.machines()
     lab.machine(machine["name"], "sshd-stop")
     begun = time.monotonic()
-    status, _, said = ssh(lab, machine, "true")
+    status, _dummy, said = ssh(lab, machine, "true")
     assert status == 255
     assert f"{machine['name']}: nothing listens on port 22 of the machine" in said
     assert time.monotonic() - begun < 10
@@ -135,7 +137,7 @@ def test_an_agent_that_is_gone_is_told_when_the_time_is_up(start: Start) -> None
     enable(lab)
     (machine,) = lab.machines()
     lab.machine(machine["name"], "stop")
-    status, _, said = ssh(lab, machine, "true", helper=("--timeout", "3"))
+    status, _dummy, said = ssh(lab, machine, "true", helper=("--timeout", "3"))
     assert status == 255
     assert f"{machine['name']}: the machine's agent is not connected to the relay" in said
     assert "himds" in said
@@ -149,7 +151,7 @@ def test_a_connection_that_is_lost_is_told(start: Start) -> None:
     assert process.stdout is not None
     assert process.stdout.read(6) == b"ready\n"
     lab.machine(machine["name"], "drop")
-    _, said = process.communicate(timeout=30)
+    _dummy, said = process.communicate(timeout=30)
     assert process.returncode == 255
     assert f"arcfleet.ssh: {machine['name']}: the relay" in said.decode()
 
@@ -157,7 +159,7 @@ def test_a_connection_that_is_lost_is_told(start: Start) -> None:
 def test_each_refusal_of_azure_has_its_remedy(start: Start) -> None:
     lab = start(machines=2, unregistered=True, registration_seconds=0.1)
     machine, other = lab.machines()
-    status, _, said = ssh(lab, machine, "true")
+    status, _dummy, said = ssh(lab, machine, "true")
     assert status == 255
     assert (
         f"{machine['name']}: cannot get the relay credentials: Azure answers 409 MissingSubscriptionRegistration"
@@ -186,7 +188,7 @@ def test_a_wrong_secret_is_one_sentence(start: Start) -> None:
     lab = start(machines=1)
     (machine,) = lab.machines()
     wrong = {"AZURE_SECRET": "wrong", "AZURE_CLIENT_SECRET": "wrong"}
-    status, _, said = ssh(lab, machine, "true", env=wrong)
+    status, _dummy, said = ssh(lab, machine, "true", env=wrong)
     assert status == 255
     assert said.startswith("arcfleet.ssh: Cannot log in to https://127.0.0.1")
     assert "AADSTS7000215" in said
@@ -197,7 +199,7 @@ def test_the_reason_gets_past_control_persist(start: Start, tmp_path: pathlib.Pa
     lab = start(machines=1)
     (machine,) = lab.machines()
     shared = ("-o", "ControlMaster=auto", "-o", "ControlPersist=5s", "-o", f"ControlPath={tmp_path}/m")
-    status, _, said = ssh(lab, machine, options=shared)
+    status, _dummy, said = ssh(lab, machine, options=shared)
     assert status == 255
     assert f"{machine['name']}: cannot get the relay credentials: Azure answers 404 ResourceNotFound" in said
     assert "arcfleet.ssh.enable" in said
@@ -210,7 +212,7 @@ def test_a_proxy_that_is_not_there_is_named(start: Start, variable: str) -> None
     (machine,) = lab.machines()
     assert ssh(lab, machine, "true")[0] == 0
     proxy = {variable: "http://me:hunter2@127.0.0.1:9", "NO_PROXY": ""}
-    status, _, said = ssh(lab, machine, "true", helper=("--timeout", "1"), env=proxy)
+    status, _dummy, said = ssh(lab, machine, "true", helper=("--timeout", "1"), env=proxy)
     assert status == 255
     assert "the proxy 127.0.0.1:9 cannot be connected to (Connection refused)" in said
     assert "hunter2" not in said

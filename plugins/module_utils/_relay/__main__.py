@@ -1,31 +1,14 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How does `python …/module_utils/_relay` start without an installed package?
+"""What does `python …/module_utils/_relay` run in a checkout?
 
-ssh runs the helper by its path. The files import each other relatively, so they need a package around them; it is made
-here instead of searching sys.path, where anything called `module_utils` could come first. Private to arcfleet.ssh.
+The same as `_start.py`, which is what the inventory runs: Galaxy refuses a file of this name, so it is not part of the artifact.
+Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import types
+import _start  # type: ignore[import-not-found]
 
-
-def _start() -> int:
-    here = os.path.dirname(os.path.abspath(__file__))
-    # Python put this directory in front; a file of ours must not pass for a top-level module of somebody else.
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
-    for name, path in (("arcfleet_ssh", os.path.dirname(here)), ("arcfleet_ssh._relay", here)):
-        package = types.ModuleType(name)
-        package.__path__ = [path]
-        sys.modules[name] = package
-    from arcfleet_ssh._relay._main import main  # type: ignore[import-not-found]
-
-    return int(main(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    sys.exit(_start())
+raise SystemExit(_start.start())

@@ -246,7 +246,7 @@ def connect(
 def _short(answer: Answer) -> str:
     """An answer that is no failure yet, without the relay's tracking ids."""
     if answer.kind == HTTP:
-        return "the relay answers " + str(answer).split(" TrackingId")[0][:120].rstrip(". ")
+        return "the relay answers " + str(answer).partition(" TrackingId")[0][:120].rstrip(". ")
     return str(answer)[:120].rstrip(". ")
 
 
@@ -280,7 +280,7 @@ class Dialler:
             raise Answer(SILENT, f"the connection broke off: {exc.strerror or exc}") from exc
 
     def _open(self, credentials: Credentials, port: int, deadline: float) -> tuple[Tls, bytes]:
-        host, _, relay_port = credentials.host.partition(":")
+        host, _dummy, relay_port = credentials.host.partition(":")
         tls = self._handshake(host, int(relay_port or 443), deadline)
         try:
             early = _upgrade(tls, credentials, port, deadline)

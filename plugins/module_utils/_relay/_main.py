@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What does ssh run as its ProxyCommand?
 
-    python …/module_utils/_relay --resource-id ID --port %p
+    python …/module_utils/_relay/_start.py --resource-id ID --port %p
 
 Bytes pass through stdin and stdout, sentences go to stderr. With good credentials in the cache nothing of Azure's
 libraries is imported, nor anything else that takes long: the start is a part of every connection. No option takes a
@@ -144,7 +144,7 @@ def _check(arguments: Arguments) -> None:
 
 def usage() -> str:
     """The text of --help."""
-    lines = ["usage: python …/plugins/module_utils/_relay --resource-id ID --port PORT [options]", ""]
+    lines = ["usage: python …/plugins/module_utils/_relay/_start.py --resource-id ID --port PORT [options]", ""]
     for name, (placeholder, text) in {**_OPTIONS, **_AUTH_OPTIONS}.items():
         lines.append(f"  {f'--{name} {placeholder}':<34} {text}")
     lines += [f"  {f'--{name}':<34} {text}" for name, text in _FLAGS.items()]

@@ -75,8 +75,8 @@ class Head:
 def parse_head(data: bytes) -> Head:
     """The answer whose header block is `data`, without the empty line at its end. Raises ProtocolError."""
     lines = data.decode("latin-1").split("\r\n")
-    version, _, rest = lines[0].partition(" ")
-    status, _, reason = rest.partition(" ")
+    version, _dummy, rest = lines[0].partition(" ")
+    status, _dummy, reason = rest.partition(" ")
     if not version.startswith("HTTP/1.") or len(status) != 3 or not status.isdigit():
         raise ProtocolError("the answer is not HTTP")
     headers: dict[str, str] = {}

@@ -205,7 +205,7 @@ class Control:
                 self.services.relay.drop_streams(key, None)
             case "set":
                 await self._set(key, asked.get("settings") or {})
-            case _:
+            case _dummy:
                 raise ControlFailure(
                     f"A machine cannot {action!r}; it can stop, start, sshd-stop, sshd-start, drop, set."
                 )

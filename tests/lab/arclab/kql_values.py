@@ -240,7 +240,7 @@ def _indexof(
     begin = max(0, len(text) + start) if start < 0 else start
     end = len(text) if length < 0 else begin + length
     at = begin - 1
-    for _ in range(occurrence):
+    for _dummy in range(occurrence):
         at = text.find(needle, at + 1, end)
         if at < 0:
             return -1

@@ -518,8 +518,8 @@ class Relay:
         self._note(call, 101, "")
         ended = await self._join(
             end,
-            _receive(sender, end, lambda data, kind: listener.send_frame(data, kind)),
-            _receive(listener, end, lambda data, kind: sender.send_frame(data, kind)),
+            _receive(sender, end, listener.send_frame),
+            _receive(listener, end, sender.send_frame),
         )
         if ended == "sender":
             await listener.close(code=WSCloseCode.GOING_AWAY, message=b"The sender client shut down the connection.")

@@ -66,7 +66,7 @@ class Documents:
 
     def follow(self, home: Path, reference: str) -> tuple[Path, Any]:
         """The file and node of a `$ref` found in `home`; paths are the original repository's, hence the re-rooting."""
-        file, _, pointer = reference.partition("#")
+        file, _dummy, pointer = reference.partition("#")
         target = self._reroot(home, file) if file else home
         if file.endswith("/v1/types.json") and "/v1/" not in target.as_posix():
             pointer = pointer.replace("/ErrorResponse", "/ErrorDetail")  # its name before there was an envelope

@@ -487,9 +487,9 @@ def test_damaged_queries_are_refused_or_run_but_never_crash() -> None:
         + "extend a = tolower(name), b = split(id, '/')[2] | where a startswith 'w' and properties.n between (1 .. 3)"
         " | mv-expand zones | summarize n = count(), take_any(zones) by a, tostring(b) | order by a asc, n desc"
     ).split(" ")
-    for _ in range(2000):
+    for _dummy in range(2000):
         words = list(whole)
-        for _ in range(chance.randint(1, 3)):
+        for _dummy in range(chance.randint(1, 3)):
             place = chance.randrange(len(words))
             words[place : place + chance.randint(0, 2)] = [chance.choice(parts)]
         with contextlib.suppress(KqlError):

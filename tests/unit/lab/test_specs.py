@@ -411,7 +411,7 @@ def test_role_assignments_and_resource_graph(specs: Specs) -> None:
 @needs_specs
 def test_long_lists_are_sampled(specs: Specs) -> None:
     path = f"{MACHINE}/extensions"
-    body = {"value": [copy.deepcopy(extension_body()) for _ in range(10 * MAX_ITEMS)]}
+    body = {"value": [copy.deepcopy(extension_body()) for _dummy in range(10 * MAX_ITEMS)]}
     for item in body["value"]:
         item["properties"]["publisher"] = 5
     found = specs.check("GET", path, {"api-version": "2025-01-13"}, None, 200, body)

@@ -206,7 +206,7 @@ def test_relay_variables(site: Site) -> None:
     assert found["ansible_user"] == "ops"
     assert "--tenant contoso.example" in found["ansible_ssh_common_args"]
     assert "--profile" not in found["ansible_ssh_common_args"]
-    assert "plugins/module_utils/_relay" in found["ansible_ssh_common_args"]
+    assert "plugins/module_utils/_relay/_start.py" in found["ansible_ssh_common_args"]
     assert "s3cr3t" not in json.dumps(found)
     assert data.get_host("db01").vars["ansible_shell_type"] == "powershell"
 

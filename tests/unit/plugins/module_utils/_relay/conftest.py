@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which fixtures do the helper's tests share? See relay_double.py."""
+"""Which fixtures do the helper's tests share?
+
+What they are made of is in relay_double.py.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from cryptography.x509.oid import NameOID
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils._relay import _credentials
 
-HELPER = pathlib.Path(_credentials.__file__).parent
+HELPER = pathlib.Path(_credentials.__file__).with_name("_start.py")
 MACHINE = (
     "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/rg/providers/"
     "Microsoft.HybridCompute/machines/web01"
@@ -107,12 +107,12 @@ class Peer:
             if not part:
                 raise ConnectionError
             data += part
-        self.head, _, self._rest = data.partition(b"\r\n\r\n")
+        self.head, _dummy, self._rest = data.partition(b"\r\n\r\n")
 
     @property
     def headers(self) -> dict[str, str]:
         lines = self.head.decode().split("\r\n")[1:]
-        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return {name.lower(): value for name, _dummy, value in (line.partition(": ") for line in lines)}
 
     def accept(self, more: bytes = b"") -> None:
         key = self.headers["sec-websocket-key"].encode()
@@ -189,7 +189,7 @@ class RelayDouble:
     def _listen(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _dummy = self._listener.accept()
             except OSError:
                 return
             connection.settimeout(10)

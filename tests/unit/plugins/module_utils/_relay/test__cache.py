@@ -133,14 +133,14 @@ def test_lock_holds_between_threads(cache: Cache) -> None:
 
     def work() -> None:
         nonlocal inside, most
-        for _ in range(20):
+        for _dummy in range(20):
             with cache.lock("a.json"):
                 inside += 1
                 most = max(most, inside)
                 cache.write("a.json", {"x": (cache.read("a.json") or {"x": 0})["x"] + 1})
                 inside -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
+    threads = [threading.Thread(target=work) for _dummy in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -166,7 +166,7 @@ def test_service_and_cloud_have_credentials_of_their_own(cache: Cache) -> None:
 
 def test_expiry_force_and_minimum_life_fetch_anew(cache: Cache) -> None:
     arm = FakeArm(life=3600)
-    first, _ = _credentials.ensure(lambda: arm, cache, ID, "SSH")
+    first, _dummy = _credentials.ensure(lambda: arm, cache, ID, "SSH")
     assert not _credentials.ensure(lambda: arm, cache, ID, "SSH", minimum_life=3000)[1]
     second, forced = _credentials.ensure(lambda: arm, cache, ID, "SSH", force=True)
     assert forced
@@ -182,7 +182,7 @@ def test_expiry_force_and_minimum_life_fetch_anew(cache: Cache) -> None:
 
 def test_refused_credentials_are_replaced_once(cache: Cache) -> None:
     arm = FakeArm()
-    refused, _ = _credentials.ensure(lambda: arm, cache, ID, "SSH")
+    refused, _dummy = _credentials.ensure(lambda: arm, cache, ID, "SSH")
     renewed, fetched = _credentials.ensure(lambda: arm, cache, ID, "SSH", refused=refused)
     assert fetched
     # Another helper with the same refused ones finds what this one fetched.
@@ -213,7 +213,7 @@ def test_many_at_once_make_one_request(cache: Cache) -> None:
     results: list[bool] = []
     threads = [
         threading.Thread(target=lambda: results.append(_credentials.ensure(lambda: arm, cache, ID, "SSH")[1]))
-        for _ in range(16)
+        for _dummy in range(16)
     ]
     for thread in threads:
         thread.start()

@@ -256,9 +256,9 @@ def test_the_request_carries_the_three_headers(authority: Authority, relay: Rela
     assert frame(2, b"SSH-2.0-x\r\n").startswith(early)
     peer = double.requests[0]
     line = peer.head.decode().split("\r\n")[0]
-    path, _, query = line.split(" ")[1].partition("?")
+    path, _dummy, query = line.split(" ")[1].partition("?")
     assert path == f"/$hc/{CONNECTION}"
-    action, _, connection_id = query.partition("&sb-hc-id=")
+    action, _dummy, connection_id = query.partition("&sb-hc-id=")
     assert action == "sb-hc-action=connect"
     assert [len(part) for part in connection_id.split("-")] == [8, 4, 4, 4, 12]
     assert connection_id[14] == "4"
@@ -314,8 +314,8 @@ def test_a_certificate_for_another_name_is_refused(authority: Authority, relay: 
         credentials.suffix = f"0.0.2:{listener.getsockname()[1]}"
 
         def forward() -> None:
-            for _ in range(2):
-                client, _ = listener.accept()
+            for _dummy in range(2):
+                client, _dummy = listener.accept()
                 _bridge(client, socket.create_connection(("127.0.0.1", double.port)))
 
         threading.Thread(target=forward, daemon=True).start()
@@ -401,7 +401,7 @@ def test_a_stalled_handshake_is_given_up(authority: Authority, relay: Relay, aft
 
 def test_a_dribbling_answer_is_given_up(authority: Authority, relay: Relay) -> None:
     def dribble(peer: Peer) -> None:
-        for _ in range(100):
+        for _dummy in range(100):
             peer.send(b"H")
             time.sleep(0.05)
 
@@ -455,7 +455,7 @@ class ProxyDouble:
     def _listen(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _dummy = self._listener.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
@@ -476,7 +476,7 @@ class ProxyDouble:
             stream.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             stream.close()
         else:
-            host, _, port = self.targets[-1].partition(":")
+            host, _dummy, port = self.targets[-1].partition(":")
             relay = socket.create_connection((host, int(port)))
             stream.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             if isinstance(stream, ssl.SSLSocket):
@@ -568,7 +568,7 @@ def test_proxies_that_refuse(
     with pytest.raises(Answer, match=text) as refused:
         dial(443, {"HTTPS_PROXY": f"127.0.0.1:{way.port}"})
     assert refused.value.kind == PROXY
-    assert type(decide(refused.value, 0, False, 180, count=1, age=0)) is decision
+    assert isinstance(decide(refused.value, 0, False, 180, count=1, age=0), decision)
 
 
 def test_proxies_that_are_not_there_or_not_trusted(

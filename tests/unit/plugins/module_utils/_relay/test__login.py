@@ -42,7 +42,11 @@ class Entra:
 @pytest.fixture
 def entra(monkeypatch: pytest.MonkeyPatch) -> Entra:
     stand_in = Entra()
-    monkeypatch.setattr(TokenSource, "_login", lambda source, *rest: stand_in.log_in(source, *rest))
+
+    def log_in(source: TokenSource, *rest: Any) -> AccessToken:
+        return stand_in.log_in(source, *rest)
+
+    monkeypatch.setattr(TokenSource, "_login", log_in)
     return stand_in
 
 
@@ -55,7 +59,7 @@ def test_one_login_serves_all(entra: Entra, cache: Cache) -> None:
     tokens: list[str] = []
     threads = [
         threading.Thread(target=lambda: tokens.append(SharedLogin(OPTIONS, cache).get_token(SCOPE).token))
-        for _ in range(12)
+        for _dummy in range(12)
     ]
     for thread in threads:
         thread.start()

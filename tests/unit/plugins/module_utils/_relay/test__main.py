@@ -167,7 +167,7 @@ def test_a_missing_sshd_is_one_sentence(helper: Helper, relay: Relay) -> None:
 
 def test_patience_has_an_end(helper: Helper, relay: Relay) -> None:
     double = relay(lambda peer: peer.refuse(404, "There are no listeners connected for the endpoint."))
-    status, _, said = helper.run("--timeout", "0.5", port=double.port)
+    status, _dummy, said = helper.run("--timeout", "0.5", port=double.port)
     assert status == 255
     assert "web01: the machine's agent is not connected to the relay" in said
 
@@ -231,7 +231,7 @@ def test_ctrl_c_before_the_connection_ends_it_quietly(helper: Helper) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         process = helper.start(port=mute.getsockname()[1])
         mute.settimeout(10)
-        connection, _ = mute.accept()
+        connection, _dummy = mute.accept()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 255
         connection.close()
@@ -241,7 +241,7 @@ def test_ctrl_c_before_the_connection_ends_it_quietly(helper: Helper) -> None:
 
 def test_a_refused_cache_directory_is_one_sentence(helper: Helper) -> None:
     helper.cache.mkdir(mode=0o755)
-    status, _, said = helper.run()
+    status, _dummy, said = helper.run()
     assert status == 255
     assert said.count("\n") == 1
     assert "is open to others (mode 0755" in said
@@ -251,14 +251,14 @@ def test_no_identity_is_one_sentence(helper: Helper) -> None:
     for name in ("AZURE_CLIENT_ID", "AZURE_SECRET"):
         del helper.environment[name]
     helper.environment["PATH"] = "/nonexistent"
-    status, _, said = helper.run()
+    status, _dummy, said = helper.run()
     assert status == 255
     assert said.count("\n") == 1
     assert "No Azure identity was found" in said
 
 
 def test_a_cloud_that_is_not_there_is_one_sentence(helper: Helper) -> None:
-    status, _, said = helper.run("--cloud-environment", "nowhere")
+    status, _dummy, said = helper.run("--cloud-environment", "nowhere")
     assert status == 255
     assert said.count("\n") == 1
     assert "cloud_environment 'nowhere' is neither" in said
@@ -267,7 +267,7 @@ def test_a_cloud_that_is_not_there_is_one_sentence(helper: Helper) -> None:
 def test_the_unexpected_is_one_sentence_too(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def explode(*_: object) -> int:
+    def explode(*_dummy: object) -> int:
         raise RuntimeError("SharedAccessSignature sr=x&sig=HUSH went wrong")
 
     monkeypatch.setattr(_main, "run", explode)
@@ -280,6 +280,11 @@ def test_the_unexpected_is_one_sentence_too(
     said = capfd.readouterr().err
     assert "Traceback" in said
     assert "HUSH" not in said
+
+
+def test_in_a_checkout_the_folder_starts_the_helper_too() -> None:
+    done = subprocess.run([sys.executable, str(HELPER.parent), "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{_main.usage()}\n")
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
@@ -329,7 +334,7 @@ def test_the_helper_stays_small(helper: Helper, relay: Relay) -> None:
     process = helper.start(port=relay(echo).port)
     assert process.stdin is not None
     assert process.stdout is not None
-    for _ in range(40):
+    for _dummy in range(40):
         process.stdin.write(data)
         process.stdin.flush()
         assert process.stdout.read(len(data)) == data
@@ -359,8 +364,8 @@ def test_the_proxy_binary_takes_over(helper: Helper, tmp_path: pathlib.Path) -> 
     prefill(helper.cache, credentials)
     status, out, said = helper.run("--proxy-binary", str(_stand_in(tmp_path)), data=b"SSH-2.0")
     assert (status, said) == (0, "")
-    arguments, _, rest = out.decode().partition("] ")
-    blob, _, received = rest.partition(" ")
+    arguments, _dummy, rest = out.decode().partition("] ")
+    blob, _dummy, received = rest.partition(" ")
     assert arguments == "['-p', '22'"
     assert received.strip() == "SSH-2.0"
     assert json.loads(base64.b64decode(blob)) == {"relay": credentials.relay()}
@@ -371,7 +376,7 @@ def test_credentials_for_the_proxy_binary_last(helper: Helper, tmp_path: pathlib
     prefill(helper.cache, make_credentials(443, now=time.time() - 1800))
     helper.environment["AZURE_CLOUD_ENVIRONMENT"] = "AzureCloud"
     del helper.environment["AZURE_TENANT"]
-    status, _, said = helper.run("--proxy-binary", str(_stand_in(tmp_path)), "--auth-source", "env")
+    status, _dummy, said = helper.run("--proxy-binary", str(_stand_in(tmp_path)), "--auth-source", "env")
     assert status == 255
     assert "lacks tenant" in said
 
@@ -380,6 +385,6 @@ def test_credentials_for_the_proxy_binary_last(helper: Helper, tmp_path: pathlib
 def test_a_proxy_binary_that_cannot_run_is_named(helper: Helper, tmp_path: pathlib.Path, name: str) -> None:
     prefill(helper.cache, make_credentials(443))
     (tmp_path / "plain").touch(0o644)
-    status, _, said = helper.run("--proxy-binary", str(tmp_path / name))
+    status, _dummy, said = helper.run("--proxy-binary", str(tmp_path / name))
     assert status == 255
     assert f"{tmp_path / name} cannot be run" in said

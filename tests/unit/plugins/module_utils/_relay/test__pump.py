@@ -154,7 +154,7 @@ def test_both_directions_are_exact_to_the_bit(stage: Build) -> None:
     rng = random.Random(8)
     scene = stage()
     up = rng.randbytes(3_000_001)
-    down = [rng.randbytes(rng.choice((0, 1, 125, 126, 4096, 65535, 65536, 200_000))) for _ in range(40)]
+    down = [rng.randbytes(rng.choice((0, 1, 125, 126, 4096, 65535, 65536, 200_000))) for _dummy in range(40)]
 
     def ssh_writes() -> None:
         position = 0
@@ -300,7 +300,7 @@ def test_broken_frames_end_it_with_a_sentence(stage: Build, data: bytes) -> None
 
 def test_noise_never_breaks_the_pump(stage: Build) -> None:
     rng = random.Random(2)
-    for _ in range(40):
+    for _dummy in range(40):
         scene = stage()
         scene.relay.sendall(rng.randbytes(rng.randrange(1, 300)))
         scene.relay.shutdown(socket.SHUT_WR)
@@ -341,7 +341,7 @@ def test_a_slow_relay_slows_ssh_down(stage: Build) -> None:
 
 def test_idle_connections_are_pinged_and_stay(stage: Build) -> None:
     scene = stage(speed=200)
-    for _ in range(3):
+    for _dummy in range(3):
         opcode, payload = scene.peer.read_frame()
         assert opcode == 9
         scene.relay.sendall(frame(10, payload))
@@ -360,7 +360,7 @@ def test_a_dead_relay_is_noticed(stage: Build) -> None:
 
 def test_whoever_sends_data_is_not_dead(stage: Build) -> None:
     scene = stage(speed=100)
-    for _ in range(15):
+    for _dummy in range(15):
         scene.relay.sendall(frame(2, b"x"))
         time.sleep(0.05)
     assert scene.ending is None

@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the WebSocket layer say and understand what RFC 6455 says? The package websockets is the second opinion."""
+"""Does the WebSocket layer say and understand what RFC 6455 says?
+
+The package websockets is the second opinion.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ def test_mask_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_frame_has_its_own_key() -> None:
     framer = ws.Framer()
-    assert len({framer.control(ws.PING, b"x") for _ in range(50)}) > 40
+    assert len({framer.control(ws.PING, b"x") for _dummy in range(50)}) > 40
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 125, 126, 127, 4095, 4096, 32759, ws.LARGEST_PAYLOAD])
@@ -126,17 +129,18 @@ def test_both_mask_routines_agree() -> None:
 def test_without_websockets_there_is_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.machinery import PathFinder
 
-    monkeypatch.setattr(PathFinder, "find_spec", lambda *_: None)
+    monkeypatch.setattr(PathFinder, "find_spec", lambda *_dummy: None)
     assert ws._mask_in_c() is None
 
 
 def test_stream_survives_any_cutting() -> None:
     rng = random.Random(6455)
-    for _ in range(60):
+    for _dummy in range(60):
         data, stream, control = b"", b"", []
-        for _ in range(rng.randrange(1, 12)):
+        for _dummy in range(rng.randrange(1, 12)):
             pieces = [
-                rng.randbytes(rng.choice((0, 1, 125, 126, 300, 65535, 65536))) for _ in range(rng.choice((1, 1, 3)))
+                rng.randbytes(rng.choice((0, 1, 125, 126, 300, 65535, 65536)))
+                for _dummy in range(rng.choice((1, 1, 3)))
             ]
             for index, piece in enumerate(pieces):
                 opcode = rng.choice((1, 2)) if index == 0 else 0
@@ -147,7 +151,7 @@ def test_stream_survives_any_cutting() -> None:
                     note = (rng.choice((ws.PING, ws.PONG)), rng.randbytes(rng.choice((0, 7, 125))))
                     data += frame(*note)
                     control.append(note)
-        cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(20)))
+        cuts = sorted(rng.randrange(len(data) + 1) for _dummy in range(rng.randrange(20)))
         assert feed(data, *cuts) == (stream, control)
 
 
@@ -160,7 +164,7 @@ def test_stream_survives_byte_by_byte() -> None:
 
 def test_payloads_are_views_not_copies() -> None:
     received = bytearray(frame(2, b"abcd"))
-    ((_, payload),) = ws.Frames().feed(memoryview(received))
+    ((_dummy, payload),) = ws.Frames().feed(memoryview(received))
     received[-1:] = b"X"
     assert payload == b"abcX"
 
@@ -190,7 +194,7 @@ def test_invalid_frames_are_refused(data: bytes, why: str) -> None:
 def test_noise_is_refused_or_understood_but_never_anything_else() -> None:
     rng = random.Random(1)
     refused = 0
-    for _ in range(3000):
+    for _dummy in range(3000):
         try:
             feed(rng.randbytes(rng.randrange(1, 60)))
         except ws.ProtocolError:
