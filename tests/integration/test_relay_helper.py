@@ -110,7 +110,8 @@ def test_short_lived_credentials_are_renewed(start: Start) -> None:
 
 
 def test_the_first_connection_waits_for_the_listener(start: Start) -> None:
-    lab = start(machines=1, listener_lag=3)
+    # Long enough for ssh and the helper to start on a busy machine before the agent listens.
+    lab = start(machines=1, listener_lag=12)
     enable(lab)
     (machine,) = lab.machines()
     status, out, said = ssh(lab, machine, "echo", "in")

@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -349,6 +350,8 @@ def main() -> int:
     if unknown:
         print(f"There is no group {', '.join(sorted(unknown))}.", file=sys.stderr)
         return 2
+    # A shell starts what runs in the background with interruption ignored, and tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
     (HOME / "ansible.cfg").touch()
     return runner.run([gate for gate in GATES if not wanted or gate.group in wanted], environment())

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -30,14 +31,8 @@ from arclab.relay import HybridConnection
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache" / "hyco-ws"
 
-# hyco-ws names three packages that Node has built in, one of them in a version that no longer exists.
-PACKAGE = {
-    "name": "hyco-ws-oracle",
-    "version": "1.0.0",
-    "private": True,
-    "dependencies": {"hyco-ws": "1.0.5"},
-    "overrides": {"http": "npm:events@3", "crypto": "npm:events@3", "util": "npm:events@3"},
-}
+# The package asks for the newest of three packages that Node has built in, which npm cannot install any more; its code is left as it is.
+BUILT_IN = ("http", "crypto", "util")
 
 LISTENER = """
 const hyco = require('hyco-ws');
@@ -75,16 +70,32 @@ def hyco() -> Path:
     if not (modules / "hyco-ws").exists():
         aside = CACHE.with_name(f"hyco-ws.{os.getpid()}")
         aside.mkdir(parents=True)
-        (aside / "package.json").write_text(json.dumps(PACKAGE))
-        command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(command, cwd=aside, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        _install(aside)
         try:
             aside.rename(CACHE)
         except OSError:
             assert (modules / "hyco-ws").exists()
             shutil.rmtree(aside)
     return CACHE
+
+
+def _install(place: Path) -> None:
+    _npm(place, "pack", "hyco-ws@1.0.5")
+    with tarfile.open(next(place.glob("*.tgz"))) as archive:
+        archive.extractall(place, filter="data")
+    manifest = place / "package" / "package.json"
+    described = json.loads(manifest.read_text(encoding="utf-8"))
+    for name in BUILT_IN:
+        described["dependencies"].pop(name, None)
+    manifest.write_text(json.dumps(described), encoding="utf-8")
+    wanted = {"name": "hyco-ws-oracle", "private": True, "dependencies": {"hyco-ws": "file:package"}}
+    (place / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
+    _npm(place, "install", "--install-links", "--no-audit", "--no-fund")
+
+
+def _npm(place: Path, *command: str) -> None:
+    done = subprocess.run(["npm", *command, "--loglevel=error"], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,6 @@ RELAY = "azgn-eastus.servicebus.windows.net"
         "*,x",
         "servicebus.windows.net",
         ".servicebus.windows.net",
-        "bus.windows.net",
         "WINDOWS.NET",
         " localhost , 127.0.0.1",
         "10.0.0.0/8",
