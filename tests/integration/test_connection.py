@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 
-from conftest import ansible, module
+from on_lab import ansible, module
 
 PING = ("ansible", "all", "-m", "ansible.builtin.ping")
 

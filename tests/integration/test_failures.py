@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import module
+from on_lab import module
 
 
 def ids(lab):

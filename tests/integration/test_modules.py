@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from conftest import module
+from on_lab import module
 
 READS = ("GET",)
 AADSSH = {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux"}

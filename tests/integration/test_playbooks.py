@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from conftest import ansible
+from on_lab import ansible
 
 
 def recap(text):

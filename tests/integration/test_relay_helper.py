@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from arclab.client import Lab
-from conftest import environment, module
+from on_lab import environment, module
 
 ROOT = pathlib.Path(__file__).parents[2]
 HELPER = ROOT / "plugins" / "module_utils" / "_relay" / "_start.py"

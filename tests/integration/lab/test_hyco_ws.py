@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -81,8 +80,7 @@ def hyco() -> Path:
 
 def _install(place: Path) -> None:
     _npm(place, "pack", "hyco-ws@1.0.5")
-    with tarfile.open(next(place.glob("*.tgz"))) as archive:
-        archive.extractall(place, filter="data")
+    shutil.unpack_archive(next(place.glob("*.tgz")), place, "gztar")
     manifest = place / "package" / "package.json"
     described = json.loads(manifest.read_text(encoding="utf-8"))
     for name in BUILT_IN:

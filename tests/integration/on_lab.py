@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, arcfleet.ssh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How do tests run a module's real `main()`, and Ansible itself, on a lab?"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from arclab.client import Lab
+
+COLLECTIONS = pathlib.Path(sys.prefix, "collections")
+BIN = pathlib.Path(sys.prefix, "bin")
+
+
+def environment(lab: Lab, **more: str) -> dict[str, str]:
+    """The environment of a process that uses the lab, and nothing of whoever runs the tests."""
+    home = lab.state_dir / "home"
+    home.mkdir(mode=0o700, exist_ok=True)
+    config = home / "ansible.cfg"
+    config.touch()
+    kept = {key: os.environ[key] for key in ("LANG", "LC_ALL", "TMPDIR") if key in os.environ}
+    return {
+        **kept,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "PYTHONPATH": str(COLLECTIONS),
+        **lab.env,
+        **more,
+    }
+
+
+def module(
+    lab: Lab,
+    name: str,
+    *,
+    check: bool = False,
+    env: dict[str, str] | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    """Run the module's real `main()` in a process of its own, as Ansible would, and return its result."""
+    arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN_MODULE, f"ansible_collections.arcfleet.ssh.plugins.modules.{name}"],
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        env=environment(lab, **(env or {})),
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    result.pop("invocation", None)
+    return result
+
+
+_RUN_MODULE = """
+import importlib, json, sys
+from ansible.module_utils.testing import patch_module_args
+with patch_module_args(json.load(sys.stdin)):
+    importlib.import_module(sys.argv[1]).main()
+"""
+
+
+def ansible(
+    lab: Lab, *command: str, env: dict[str, str] | None = None, rc: int | None = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs on the lab's inventory."""
+    program, *arguments = command
+    done = subprocess.run(
+        [program, "-i", lab.env["ARCLAB_INVENTORY"], *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(lab, **(env or {})),
+        cwd=lab.state_dir,
+        timeout=300,
+        check=False,
+    )
+    if rc is not None:
+        assert done.returncode == rc, done.stdout + done.stderr
+    return done
