@@ -112,11 +112,15 @@ def names_in(artifact: pathlib.Path) -> list[str]:
 
 
 def artifact(names: Iterable[str], files: Iterable[str]) -> list[str]:
-    """The artifact holds everything that ships, and nothing that only the repository needs."""
+    """The artifact holds everything that ships, and nothing that only the repository needs.
+
+    Galaxy refuses a file called `__main__.py`.
+    """
     held, faults = set(names), []
     for name in sorted(held):
         folder, slash, _rest = name.partition("/")
         if (folder not in ARTIFACT_FOLDERS) if slash else (name not in ARTIFACT):
             faults.append(f"{name} does not belong into the artifact: see build_ignore in galaxy.yml")
-    wanted = {name for name in files if name.startswith(SHIPPED)} | {"LICENSE", "README.md"}
+    wanted = {name for name in files if name.startswith(SHIPPED) and not name.endswith("/__main__.py")}
+    wanted |= {"LICENSE", "README.md"}
     return faults + [f"{name} is missing from the artifact" for name in sorted(wanted - held)]

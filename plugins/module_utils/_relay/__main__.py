@@ -9,6 +9,8 @@ Private to arcfleet.ssh.
 
 from __future__ import annotations
 
-import _start  # type: ignore[import-not-found]
+import os
+import runpy
 
-raise SystemExit(_start.start())
+if __name__ == "__main__":
+    runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_start.py"), run_name="__main__")
