@@ -9,6 +9,7 @@ Reading, check mode, waiting and errors are the same for all kinds and live in `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class Request:
     body: Mapping[str, Any] | None = None
 
 
-class Resource:
+class Resource(ABC):
     """The base of all kinds. Attributes without a value are each kind's own; those with one are the common case."""
 
     api_version: str
@@ -59,17 +60,20 @@ class Resource:
         """Whose resource it is, for sentences: by default the machine's name."""
         return self.machine.name if self.machine else ""
 
+    @abstractmethod
     def state(self, raw: Raw) -> State:
         """What of the API's record is compared and shown; never a secret."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wanted(self, raw: Raw | None) -> State:
         """The desired state, in the terms of `state`; `raw` fills in what the user left open."""
-        raise NotImplementedError
 
     def body(self, plan: Plan, raw: Raw | None, machine: Raw | None) -> Mapping[str, Any]:
-        """The body of the PUT that reaches `plan.after`; `machine` is the machine's record where `needs_agent`."""
-        raise NotImplementedError
+        """The body of the PUT that reaches `plan.after`; `machine` is the machine's record where `needs_agent`.
+
+        Kinds that are written by an action instead of a PUT have none.
+        """
+        return {}
 
     def request(self, plan: Plan, raw: Raw | None, machine: Raw | None) -> Request:
         """The write that carries out `plan`."""
