@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How does a request reach Azure Resource Manager, and what comes back?
 
-The only door to ARM. Retries, Retry-After, the challenge of continuous access evaluation and the polling of long-running
-operations are azure-core's and azure-mgmt-core's; this file chooses their settings, leaves out the policy that would register
-resource providers behind the user's back, and turns every failure into a typed sentence. Private to arcfleet.ssh.
+The only door to ARM. The pipeline, the challenge of continuous access evaluation and the polling of long-running operations are
+azure-core's and azure-mgmt-core's. When a request goes, and when it goes again, is `_pacing`'s: azure-core's retries know one
+request only, and repeat a write whose fate is unknown. The policy that would register resource providers behind the user's back is
+left out, and every failure becomes a typed sentence. Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._auth import TokenSource, ca_bundle
-from ._errors import ArmError, ConnectionFailed, OperationTimeout, arm_error, redact
+from ._errors import ArmError, ConnectionFailed, Interrupted, OperationTimeout, arm_error, redact
+from ._pacing import LONGEST_WAIT, WRITING, Pace, again, lane_of, retry_after
 
 try:
     import requests
     from azure.core.exceptions import AzureError, HttpResponseError
-    from azure.core.pipeline.policies import HeadersPolicy, RequestIdPolicy, RetryPolicy, UserAgentPolicy
+    from azure.core.pipeline.policies import HeadersPolicy, HTTPPolicy, RequestIdPolicy, UserAgentPolicy
     from azure.core.pipeline.transport import RequestsTransport
     from azure.core.rest import HttpRequest
     from azure.mgmt.core import ARMPipelineClient
     from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
     from azure.mgmt.core.polling.arm_polling import ARMPolling
+    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 except ImportError as exc:
     MISSING: ImportError | None = exc
-    ARMPolling = object  # type: ignore[misc,assignment]
+    ARMPolling = HTTPPolicy = object  # type: ignore[misc,assignment]
 else:
     MISSING = None
 
@@ -38,27 +41,23 @@ _WRONG_SCOPE = frozenset(
     ("SubscriptionNotFound", "ResourceGroupNotFound", "InvalidResourceNamespace", "InvalidResourceType")
 )
 
-# Requests that ARM executes once however often they arrive: all of ours, POST included, ask for a state or for data.
-_METHODS = frozenset(("GET", "PUT", "PATCH", "POST", "DELETE"))
-
-# Seconds between polls where the answer holds no Retry-After, and the most that is waited when it does: the specification's
-# examples say 200 s, which is longer than most operations take.
+# Seconds between polls of an operation where the answer holds no Retry-After.
 _POLL = 10.0
-_POLL_AT_MOST = 60.0
 
 USER_AGENT = "arcfleet.ssh"
 
 
 class Arm:
-    """ARM of one cloud for one identity. Safe to share between threads; `connections` bounds the pool.
+    """ARM of one cloud for one identity. Safe to share between threads, which share its pace; `connections` bounds the pool.
 
     `doing` in each call is the beginning of the sentence that an error completes: "web01: cannot read the endpoint".
     All calls raise ArmError, AuthError or ConnectionFailed.
     """
 
-    def __init__(self, credential: TokenSource, *, connections: int = 32) -> None:
+    def __init__(self, credential: TokenSource, *, connections: int = 32, pace: Pace | None = None) -> None:
         if MISSING is not None:
             raise MISSING
+        self.pace = pace or Pace()
         self._credential = credential
         session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections, pool_block=False)
@@ -69,7 +68,7 @@ class Arm:
                 RequestIdPolicy(),
                 HeadersPolicy({"Accept": "application/json"}),
                 UserAgentPolicy(base_user_agent=USER_AGENT),
-                RetryPolicy(retry_total=12, retry_status=10, retry_connect=5, retry_read=5, retry_backoff_max=60),
+                _PacingPolicy(self.pace),
                 ARMChallengeAuthenticationPolicy(credential, credential.cloud.scope),
             ],
             transport=RequestsTransport(
@@ -85,7 +84,12 @@ class Arm:
 
     def put(self, path: str, api_version: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
         """Create or replace; the answer of a synchronous operation."""
-        return _object(self._send("PUT", self._url(path, api_version), doing, body), doing)
+        answer = self._send("PUT", self._url(path, api_version), doing, body)
+        try:
+            return _object(answer, doing)
+        except ConnectionFailed as exc:
+            exc.uncertain = True
+            raise
 
     def post(
         self,
@@ -170,35 +174,87 @@ class Arm:
             self._credential.forget(answer.http_request.headers.get("Authorization", ""))
             answer = self._once(method, url, doing, body)
         if answer.http_response.status_code >= 400:
-            raise _failure(doing, answer.http_response)
+            raise _told(_failure(doing, answer.http_response), method, answer.http_response)
         return answer
 
     def _once(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None) -> Any:
         request = HttpRequest(method, url, json=body)
         try:
-            return self._client.send_request(
-                request, _return_pipeline_response=True, retry_on_methods=_METHODS, stream=False
-            )
+            return self._client.send_request(request, _return_pipeline_response=True, stream=False)
+        except (Interrupted, ConnectionFailed) as exc:
+            raise type(exc)(f"{doing}: {exc.message}", hint=exc.hint) from exc
         except AzureError as exc:
-            raise _no_answer(doing, self._credential.cloud.resource_manager, exc) from exc
+            failure = _no_answer(doing, self._credential.cloud.resource_manager, exc)
+            failure.uncertain = method in WRITING and _may_have_arrived(exc)
+            raise failure from exc
 
     def _poll(self, first: Any, doing: str, timeout: float) -> None:
-        poller = _Polling(doing, timeout)
+        poller = _Polling(doing, timeout, self.pace)
         poller.initialize(self._client, first, lambda answer: answer)
         try:
             poller.run()
+        except Interrupted as exc:
+            raise Interrupted(f"{doing}: {exc.message} The operation goes on in Azure.", hint=exc.hint) from exc
+        except ConnectionFailed as exc:
+            raise ConnectionFailed(f"{doing}: {exc.message}", hint=exc.hint) from exc
         except HttpResponseError as exc:
             raise _failure(doing, exc.response) from exc
         except AzureError as exc:
             raise _no_answer(doing, self._credential.cloud.resource_manager, exc) from exc
 
 
+class _PacingPolicy(HTTPPolicy):  # type: ignore[type-arg]
+    """The run's pace as a policy of azure-core's pipeline, in the place of its retries."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def send(self, request: Any) -> Any:
+        method, lane = request.http_request.method, lane_of(request.http_request.method, request.http_request.url)
+        attempt = 0
+        while True:
+            attempt += 1
+            admission = self._pace.admit(lane)
+            try:
+                answer = self.next.send(request)
+            except AzureError as exc:
+                self._pace.unanswered(admission)
+                delay = again(method, None, attempt, sent=_may_have_arrived(exc), told=None)
+                if delay is None:
+                    raise
+            except BaseException:
+                self._pace.withdrawn(admission)
+                raise
+            else:
+                status, headers = answer.http_response.status_code, answer.http_response.headers
+                self._pace.answered(admission, status, headers)
+                if status < 400:
+                    return answer
+                delay = again(method, status, attempt, sent=True, told=retry_after(headers, time.time()))
+                if delay is None:
+                    return answer
+            self._pace.sleep(delay)
+
+
+def _may_have_arrived(exc: AzureError) -> bool:
+    """Whether Azure may have got a request that was not answered; azure-core calls a reset after it "not sent" as well."""
+    cause: Any = getattr(exc, "inner_exception", None)
+    if isinstance(cause, requests.exceptions.SSLError):
+        return False
+    reason = cause.args[0] if isinstance(cause, requests.RequestException) and cause.args else cause
+    if isinstance(reason, MaxRetryError):
+        reason = reason.reason
+    return not isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+
+
 class _Polling(ARMPolling):
     """azure-mgmt-core's polling of the three styles, with an end: it would wait for ever."""
 
-    def __init__(self, doing: str, timeout: float) -> None:
-        super().__init__(timeout=_POLL, retry_on_methods=_METHODS)
+    def __init__(self, doing: str, timeout: float, pace: Pace) -> None:
+        super().__init__(timeout=_POLL)
         self._doing = doing
+        self._pace = pace
         self._wait_timeout = timeout
         self._deadline = time.monotonic() + timeout
 
@@ -209,7 +265,17 @@ class _Polling(ARMPolling):
                 f"{self._doing}: the operation did not end within {self._wait_timeout:g} s; it goes on in Azure.",
                 hint="Run again later, or raise wait_timeout.",
             )
-        self._sleep(min(self._extract_delay(), _POLL_AT_MOST, left))
+        self._pace.sleep(min(self._extract_delay(), left))
+
+
+def _told(failure: ArmError | ConnectionFailed, method: str, response: Any) -> ArmError | ConnectionFailed:
+    """`failure` with what the answer says of the request's fate and of when to ask again."""
+    status = response.status_code
+    failure.retry_after = retry_after(response.headers, time.time())
+    failure.uncertain = method in WRITING and (status >= 500 or status == 408)
+    if status == 429 and (failure.retry_after or 0) > LONGEST_WAIT:
+        failure.hint = f"Azure asks to wait for {failure.retry_after:.0f} s; run again then."
+    return failure
 
 
 def _is_absent(exc: ArmError) -> bool:

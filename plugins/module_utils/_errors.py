@@ -16,7 +16,14 @@ from typing import Any
 
 
 class ArcError(Exception):
-    """A failure told in one sentence; `str()` is the sentence and its remedy."""
+    """A failure told in one sentence; `str()` is the sentence and its remedy.
+
+    `uncertain`: it was a write, and Azure may have carried it out all the same. `retry_after`: seconds before which Azure does
+    not want to be asked again, where it said so.
+    """
+
+    uncertain = False
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -58,6 +65,10 @@ class AuthError(ArcError):
 
 class ConnectionFailed(ArcError):
     """No answer at all: name resolution, TCP, TLS, or a time-out."""
+
+
+class Interrupted(ArcError):
+    """The run was told to stop before this was done."""
 
 
 class OperationTimeout(ArcError):

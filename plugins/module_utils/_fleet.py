@@ -133,13 +133,9 @@ def work_on(
                 hint="Please report this with the version of arcfleet.ssh.",
             ).failure()
 
-    executor = ThreadPoolExecutor(max_workers=max(1, min(concurrency, len(targets))))
-    try:
+    with ThreadPoolExecutor(max_workers=max(1, min(concurrency, len(targets)))) as executor:
         for _done in executor.map(one, targets):
             pass
-    finally:
-        # On interruption nothing new is begun; what is under way ends.
-        executor.shutdown(wait=True, cancel_futures=True)
     return outcomes
 
 

@@ -17,12 +17,16 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._arm import MISSING, Arm
 from ._auth import AUTH_SOURCES, AuthOptions, TokenSource
+from ._claims import Claims, default_path
 from ._errors import ArcError, InputError, redact
 from ._fleet import Target, machine_targets, report, subscription_targets, verdict, work_on
+from ._interruption import stoppable
+from ._pacing import Pace
 from ._reconcile import Outcome, Run, reconcile
 from ._resources._base import Resource
 
 Work = Callable[[Run, Target, Outcome], None]
+Before = Callable[[Run, Sequence[Target]], None]
 
 AUTH_OPTIONS: dict[str, Any] = {
     "auth_source": {
@@ -107,8 +111,18 @@ class ArcModule:
 
         self.run(lambda run, target, outcome: reconcile(run, resources[target.key], outcome), check=check)
 
-    def run(self, work: Work, *, check: Callable[[Target], None] = lambda target: None) -> None:
-        """Do `work` for each target and exit. `check` sees every target before the first request, and may refuse it."""
+    def run(
+        self,
+        work: Work,
+        *,
+        check: Callable[[Target], None] = lambda target: None,
+        before: Before = lambda run, targets: None,
+    ) -> None:
+        """Do `work` for each target and exit.
+
+        `check` sees every target before the first request, and may refuse it; `before` is called once, after the login, to read
+        what is better read for the whole fleet at once.
+        """
         try:
             self._check_run_options()
             targets = self._targets()
@@ -118,22 +132,28 @@ class ArcModule:
                 self._module.fail_json(
                     msg=missing_required_lib("azure-identity and azure-mgmt-resource"), exception=str(MISSING)
                 )
-            run = self._begin()
-            try:
-                outcomes = work_on(
-                    targets,
-                    lambda target, outcome: work(run, target, outcome),
-                    concurrency=self.params["concurrency"],
-                )
-            finally:
-                run.arm.close()
+            pace = Pace()
+            with stoppable(pace):
+                outcomes = self._work(pace, targets, work, before)
         except ArcError as exc:
             self._module.fail_json(msg=str(exc), failure=exc.failure())
         except Exception as exc:  # noqa: BLE001
             self._module.fail_json(
                 msg=f"Unexpected {type(exc).__name__}: {redact(str(exc))}. Please report this with the version of arcfleet.ssh."
             )
-        self._exit(targets, outcomes)
+        self._exit(targets, outcomes, pace)
+
+    def _work(self, pace: Pace, targets: Sequence[Target], work: Work, before: Before) -> Mapping[str, Outcome]:
+        run = self._begin(pace)
+        try:
+            before(run, targets)
+            return work_on(
+                targets, lambda target, outcome: work(run, target, outcome), concurrency=self.params["concurrency"]
+            )
+        finally:
+            run.arm.close()
+            if run.claims is not None:
+                run.claims.close()
 
     def _check_run_options(self) -> None:
         if self.params["concurrency"] < 1:
@@ -162,12 +182,14 @@ class ArcModule:
             typed.append(entry)
         return self.params if entries is None else {**self.params, "machines": typed}
 
-    def _begin(self) -> Run:
+    def _begin(self, pace: Pace) -> Run:
         credential = TokenSource(AuthOptions.from_params(self.params))
         # One failed login is one sentence, not one for each machine.
         credential.token()
         return Run(
-            arm=Arm(credential, connections=self.params["concurrency"]),
+            arm=Arm(credential, connections=self.params["concurrency"], pace=pace),
+            pace=pace,
+            claims=None if self._module.check_mode else Claims(default_path()),
             cloud_environment=credential.options.cloud_environment,
             check_mode=self._module.check_mode,
             wait=self.params.get("wait", True),
@@ -175,8 +197,13 @@ class ArcModule:
             skip_unavailable=self.params.get("unavailable") == "skip",
         )
 
-    def _exit(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome]) -> None:
+    def _exit(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome], pace: Pace) -> None:
         result = report(targets, outcomes, kind=self.kind)
+        result["pacing"] = {
+            "requests": pace.requests,
+            "throttled": pace.throttled,
+            "waited": round(pace.waited, 1),
+        }
         for warning in dict.fromkeys(text for outcome in outcomes.values() for text in outcome.warnings):
             self._module.warn(warning)
         failed = verdict(result, kind=self.kind, max_fail_percentage=self.params["max_fail_percentage"])

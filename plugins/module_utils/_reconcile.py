@@ -4,8 +4,8 @@
 """How does one resource get from what it is to what it shall be?
 
 Read, plan, apply, wait: the one place that knows check mode. Nothing is written that was not read in the same run, nothing is
-written that is right already, and what a write would meet (no such machine, an agent that is away) is met in check mode too, so
-that the prediction holds. Private to arcfleet.ssh.
+written that is right already, nothing is written again before it was read again, and what a write would meet (no such machine, an
+agent that is away) is met in check mode too, so that the prediction holds. Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._arm import Arm
-from ._errors import ArmError, OperationTimeout, Unavailable
+from ._claims import Claims
+from ._errors import ArcError, ArmError, Interrupted, OperationTimeout, Unavailable
 from ._ids import MachineId
+from ._pacing import Pace
 from ._plan import CREATE, NONE, SKIP, Plan, plan
 from ._resources import _machine
 from ._resources._base import OPERATION, STATE, Raw, Resource
 
 # Seconds between looks at something that another run or Azure itself is changing; it doubles up to the second number.
 _LOOK, _LOOK_AT_MOST = 2.0, 30.0
+
+# How often a write is begun whose fate stays unknown.
+_WRITES = 5
 
 
 @dataclass
@@ -57,9 +62,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """How this run works: on which ARM of which cloud, whether only to predict, whether and how long (seconds) to wait."""
+    """How this run works: on which ARM of which cloud, whether only to predict, whether and how long (seconds) to wait.
+
+    `pace` is also the pace of `arm`: waiting anywhere in the run ends when the run is stopped. `claims` keep other runs away.
+    """
 
     arm: Arm
+    pace: Pace = field(default_factory=Pace)
+    claims: Claims | None = None
     cloud_environment: str = "AzureCloud"
     check_mode: bool = False
     wait: bool = True
@@ -70,6 +80,14 @@ class Run:
 def reconcile(run: Run, resource: Resource, outcome: Outcome) -> None:
     """Bring `resource` to what it shall be; each step is noted in `outcome` as soon as it is done."""
     outcome.asked = resource.slug
+    if run.claims is None or run.check_mode:
+        _reconcile(run, resource, outcome)
+        return
+    with run.claims.hold(resource.machine.key if resource.machine else resource.path.lower(), run.pace.sleep):
+        _reconcile(run, resource, outcome)
+
+
+def _reconcile(run: Run, resource: Resource, outcome: Outcome) -> None:
     if resource.parent is None:
         _carry_out(run, resource, _read(run, resource, outcome), outcome)
     elif resource.present:
@@ -146,13 +164,11 @@ def _settled(run: Run, resource: Resource, doing: str) -> Raw | None:
         raw = run.arm.get(resource.path, resource.api_version, doing=doing)
         if raw is None or not resource.busy(raw):
             return raw
-        pause = _pause(deadline, pause, f"{resource.owner}: the {resource.noun} is still being changed in Azure")
+        pause = _pause(run, deadline, pause, f"{resource.owner}: the {resource.noun} is still being changed in Azure")
 
 
 def _carry_out(run: Run, resource: Resource, raw: Raw | None, outcome: Outcome) -> None:
-    current = resource.state(raw) if raw is not None else None
-    desired = resource.wanted(raw) if resource.present else None
-    step = plan(current, desired, broken=raw is not None and resource.broken(raw))
+    step = _plan(resource, raw)
     if step.changed:
         machine = _able(run, resource, step, outcome)
         if outcome.skip_reason is not None:
@@ -209,19 +225,8 @@ def _predict(run: Run, resource: Resource, step: Plan, outcome: Outcome) -> None
 
 
 def _apply(run: Run, resource: Resource, step: Plan, raw: Raw | None, machine: Raw | None) -> None:
-    request = resource.request(step, raw, machine)
     doing = resource.doing(step)
-    deadline, pause = time.monotonic() + run.wait_timeout, _LOOK
-    while True:
-        try:
-            answer = _write(run, resource, request.method, request.path, request.body, doing)
-            break
-        except ArmError as exc:
-            if exc.status == 404 and resource.machine:
-                read_machine(run, resource.machine)
-            if exc.code not in resource.not_now or not run.wait:
-                raise
-            pause = _pause(deadline, pause, exc.message, exc)
+    answer = _written(run, resource, step, raw, machine, doing)
     if resource.ends == STATE and run.wait:
         answer = _reached(run, resource, step, doing)
     if step.after is not None and run.wait and answer and not _agrees(resource, answer):
@@ -230,6 +235,40 @@ def _apply(run: Run, resource: Resource, step: Plan, raw: Raw | None, machine: R
             code="NotAsAsked",
             hint="Another tool or an Azure Policy assignment may manage this resource.",
         )
+
+
+def _written(run: Run, resource: Resource, step: Plan, raw: Raw | None, machine: Raw | None, doing: str) -> Raw:
+    """Azure's answer to the write that carries out `step`; begun again after a look, where its fate is unknown or it came too early."""
+    deadline, pause, begun = time.monotonic() + run.wait_timeout, _LOOK, 0
+    while True:
+        request = resource.request(step, raw, machine)
+        begun += 1
+        try:
+            return _write(run, resource, request.method, request.path, request.body, doing)
+        except ArcError as exc:
+            if exc.uncertain and begun < _WRITES:
+                run.pace.sleep(max(exc.retry_after or 0.0, min(2.0 ** (begun - 1), _LOOK_AT_MOST)))
+            elif isinstance(exc, ArmError) and exc.code in resource.not_now and run.wait:
+                pause = _pause(run, deadline, pause, exc.message, exc)
+            else:
+                if exc.status == 404 and resource.machine:
+                    read_machine(run, resource.machine)
+                raise
+            raw = _looked_at_again(run, resource, exc, doing)
+        step = _plan(resource, raw)
+        if not step.changed:
+            return raw or {}
+
+
+def _looked_at_again(run: Run, resource: Resource, doubt: ArcError, doing: str) -> Raw | None:
+    """The resource after a write that may have been carried out, or somebody else's. Raises what went wrong with it in Azure."""
+    raw: Raw | None = run.arm.get(resource.path, resource.api_version, doing=doing)
+    if raw is not None and resource.busy(raw):
+        raw = _settled(run, resource, doing)
+    complaint = resource.complaint(raw) if raw is not None and resource.present else None
+    if complaint:
+        raise ArmError(f"{doing}: {complaint}", code="FailedState", hint=doubt.hint)
+    return raw
 
 
 def _write(
@@ -260,7 +299,13 @@ def _reached(run: Run, resource: Resource, step: Plan, doing: str) -> Raw:
         raw = run.arm.get(resource.path, resource.api_version, doing=doing) or {}
         if resource.state(raw) == step.after:
             return raw
-        pause = _pause(deadline, pause, f"{doing}: it did not happen within {run.wait_timeout:g} s")
+        pause = _pause(run, deadline, pause, f"{doing}: it did not happen within {run.wait_timeout:g} s")
+
+
+def _plan(resource: Resource, raw: Raw | None) -> Plan:
+    current = resource.state(raw) if raw is not None else None
+    desired = resource.wanted(raw) if resource.present else None
+    return plan(current, desired, broken=raw is not None and resource.broken(raw))
 
 
 def _agrees(resource: Resource, answer: Raw) -> bool:
@@ -268,12 +313,15 @@ def _agrees(resource: Resource, answer: Raw) -> bool:
     return not plan(resource.state(answer), resource.wanted(answer)).changed
 
 
-def _pause(deadline: float, pause: float, otherwise: str, cause: ArmError | None = None) -> float:
+def _pause(run: Run, deadline: float, pause: float, otherwise: str, cause: ArmError | None = None) -> float:
     """Sleep `pause` seconds and return the next pause; past `deadline`, raise."""
     left = deadline - time.monotonic()
     if left <= 0:
         if cause is not None:
             raise cause
         raise OperationTimeout(f"{otherwise}.", hint="Run again later, or raise wait_timeout.")
-    time.sleep(min(pause, left))
+    try:
+        run.pace.sleep(min(pause, left))
+    except Interrupted as exc:
+        raise Interrupted(f"{otherwise}; {exc.message}", hint=exc.hint) from exc
     return min(pause * 2, _LOOK_AT_MOST)

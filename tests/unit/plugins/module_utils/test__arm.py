@@ -16,12 +16,13 @@ import pytest
 import requests
 import responses
 from azure.core.credentials import AccessToken
-from azure.core.pipeline.transport import RequestsTransport
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils import _arm
 from ansible_collections.arcfleet.ssh.plugins.module_utils._arm import Arm
 from ansible_collections.arcfleet.ssh.plugins.module_utils._auth import CLOUDS
 from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import ArmError, ConnectionFailed, OperationTimeout
+from ansible_collections.arcfleet.ssh.plugins.module_utils._pacing import Pace
 
 BASE = "https://management.azure.com"
 URL = f"{BASE}/thing"
@@ -46,18 +47,17 @@ class Credential:
 
 
 @pytest.fixture
-def slept(monkeypatch):
-    """The sleeps that were asked for; none takes time, but the clock of the polling moves."""
-    sleeps = []
-    monkeypatch.setattr(RequestsTransport, "sleep", lambda self, seconds: sleeps.append(seconds))
-    return sleeps
+def slept():
+    """The sleeps that were asked for; none takes time, but the clock of the run moves."""
+    return []
 
 
 @pytest.fixture
-def arm(slept):
+def arm(slept, monkeypatch):
+    monkeypatch.setattr(_arm.time, "monotonic", lambda: sum(slept))
     with responses.RequestsMock() as script:
         credential = Credential()
-        door = Arm(credential)
+        door = Arm(credential, pace=Pace(clock=lambda: sum(slept), pause=slept.append))
         door.script, door.login = script, credential
         yield door
         door.close()
@@ -97,13 +97,68 @@ def test_a_wrong_scope_is_no_absence(arm, code):
 
 
 def test_retry_after_is_honoured_on_every_status(arm, slept):
+    answer(arm, "GET", 429, error("TooManyRequests"), Retry_After="7")
+    answer(arm, "GET", 503, error("Unavailable"), Retry_After="3")
+    answer(arm, "GET", 409, error("Busy"), Retry_After="2")
+    answer(arm, "GET", 200, {"ok": True})
+    assert arm.get("/thing", VERSION, doing="x: cannot") == {"ok": True}
+    assert slept == [7, 3, 2]
+
+
+def test_a_write_that_was_refused_goes_again(arm, slept):
     answer(arm, "PUT", 429, error("TooManyRequests"), Retry_After="7")
-    answer(arm, "PUT", 503, error("Unavailable"), Retry_After="3")
     answer(arm, "PUT", 409, error("Busy"), Retry_After="2")
     answer(arm, "PUT", 200, {"ok": True})
     assert arm.put("/thing", VERSION, {"b": 1}, doing="x: cannot") == {"ok": True}
-    assert slept == [7, 3, 2]
-    assert [call.request.body for call in arm.script.calls] == ['{"b": 1}'] * 4
+    assert slept == [7, 2]
+    assert [call.request.body for call in arm.script.calls] == ['{"b": 1}'] * 3
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_a_write_of_unknown_fate_is_left_to_whoever_can_read_first(arm, slept, status, method):
+    answer(arm, method, status, error("Moment"), Retry_After="9")
+    with pytest.raises(ArmError) as caught:
+        arm.put("/thing", VERSION, {}, doing="x: cannot") if method == "PUT" else arm.delete(
+            "/thing", VERSION, doing="x"
+        )
+    assert caught.value.uncertain and caught.value.retry_after == 9
+    assert slept == [] and len(arm.script.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        requests.ConnectionError(ProtocolError("Connection aborted.", ConnectionResetError(104, "reset"))),
+        requests.ReadTimeout("slow"),
+    ],
+)
+def test_a_write_without_an_answer_is_uncertain(arm, fault):
+    arm.script.add("PUT", URL, body=fault)
+    with pytest.raises(ConnectionFailed) as caught:
+        arm.put("/thing", VERSION, {}, doing="x: cannot")
+    assert caught.value.uncertain and len(arm.script.calls) == 1
+
+
+def test_a_write_that_was_never_sent_goes_again(arm):
+    refused = NewConnectionError(None, "refused")
+    arm.script.add("PUT", URL, body=requests.ConnectionError(MaxRetryError(None, URL, refused)))
+    answer(arm, "PUT", 200, {"ok": True})
+    assert arm.put("/thing", VERSION, {"b": 1}, doing="x: cannot") == {"ok": True}
+
+
+def test_a_broken_answer_to_a_write_leaves_it_uncertain(arm):
+    arm.script.add("PUT", URL, body='{"half": ')
+    with pytest.raises(ConnectionFailed) as caught:
+        arm.put("/thing", VERSION, {}, doing="x: cannot")
+    assert caught.value.uncertain
+
+
+def test_hours_are_not_waited(arm, slept):
+    answer(arm, "GET", 429, error("TooManyRequests"), Retry_After="3600")
+    with pytest.raises(ArmError) as caught:
+        arm.get("/thing", VERSION, doing="web01: cannot read it")
+    assert "3600 s" in caught.value.hint and slept == []
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -217,7 +272,7 @@ def test_an_operation_by_azure_asyncoperation(arm, slept):
     answer(arm, "GET", body={"status": "Succeeded"}, url=operation)
     answer(arm, "GET", body={"ok": True})
     assert put_and_wait(arm) == {"ok": True}
-    assert slept == [60]
+    assert slept == [200]
 
 
 def test_an_operation_by_location(arm, slept):
@@ -247,17 +302,14 @@ def test_an_operation_that_fails_tells_why(arm):
     assert caught.value.message.startswith("web01: cannot create it: Azure reports VMExtensionProvisioningError: ")
 
 
-def test_an_operation_that_does_not_end_is_left(arm, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(_arm.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(RequestsTransport, "sleep", lambda self, seconds: now.__setitem__(0, now[0] + seconds))
+def test_an_operation_that_does_not_end_is_left(arm, slept):
     operation = f"{BASE}/operations/1"
     answer(arm, "PUT", 202, Azure_AsyncOperation=operation)
     answer(arm, "GET", body={"status": "InProgress"}, url=operation)
     with pytest.raises(OperationTimeout) as caught:
         put_and_wait(arm, timeout=25)
     assert "within 25 s" in str(caught.value)
-    assert now[0] == 25
+    assert sum(slept) == 25
 
 
 def test_nothing_secret_is_told_when_the_body_repeats_it(arm):

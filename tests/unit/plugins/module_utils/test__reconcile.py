@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils import _reconcile
+from ansible_collections.arcfleet.ssh.plugins.module_utils._claims import Claims
 from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import (
     ArcError,
     ArmError,
+    Interrupted,
     OperationTimeout,
     Unavailable,
 )
 from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
-from ansible_collections.arcfleet.ssh.plugins.module_utils._reconcile import Outcome, Run, reconcile
+from ansible_collections.arcfleet.ssh.plugins.module_utils._pacing import Pace
+from ansible_collections.arcfleet.ssh.plugins.module_utils._reconcile import Outcome, reconcile
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._endpoint import Endpoint
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._extension import Extension
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._provider import Provider
@@ -45,6 +49,14 @@ def service(port=22, name="SSH", state="Succeeded"):
 def extension(name="AADSSHLoginForLinux", version="1.0.2", state="Succeeded", **more):
     properties = {**AADSSH, "typeHandlerVersion": version, "provisioningState": state, **more}
     return {"name": name, "location": "westeurope", "properties": properties}
+
+
+SLEPT: list[float] = []
+
+
+def Run(**options):
+    """A run in which nobody really sleeps."""
+    return _reconcile.Run(pace=Pace(clock=lambda: sum(SLEPT), pause=SLEPT.append), **options)
 
 
 class World:
@@ -104,10 +116,8 @@ class World:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     """Time passes only by sleeping."""
-    now = [0.0]
-    monkeypatch.setattr(_reconcile.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(_reconcile.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    return now
+    SLEPT.clear()
+    monkeypatch.setattr(_reconcile.time, "monotonic", lambda: sum(SLEPT))
 
 
 def run_both(resources, describe, **options):
@@ -334,13 +344,13 @@ def test_an_agent_that_cannot_act(properties, reason):
     assert outcome.action == "none"
 
 
-def test_not_now_is_tried_again_until_the_time_is_over(clock):
+def test_not_now_is_tried_again_until_the_time_is_over():
     busy = ArmError("web01: busy.", code="HCRP409", status=409)
     world = World({str(WEB01): CONNECTED})
     world.faults["PUT AADSSHLoginForLinux"] = [busy, busy, None]
     reconcile(Run(arm=world), Extension(WEB01, AADSSH), Outcome())
     assert world.writes == ["PUT AADSSHLoginForLinux"] * 3
-    assert clock[0] == 2 + 4
+    assert sum(SLEPT) == 2 + 4
     world.faults["PUT AADSSHLoginForLinux"] = [busy] * 50
     world.resources.pop(LOGIN)
     with pytest.raises(ArmError) as caught:
@@ -369,3 +379,98 @@ def test_ports_that_cannot_be(port):
     with pytest.raises(ArcError) as caught:
         ServiceConfiguration(WEB01, port=port)
     assert "web01" in str(caught.value) and "1 to 65535" in str(caught.value)
+
+
+def doubt(after=None, retry_after=None):
+    """A write that fails without anybody knowing its fate."""
+    error = ArmError("web01: cannot allow SSH: Azure answers 500.", code="500", status=500)
+    error.uncertain, error.retry_after = True, retry_after
+    return error
+
+
+class Forgetful(World):
+    """Carries writes out, and fails all the same: as many times as `lost` says for a kind of write."""
+
+    def __init__(self, resources, lost):
+        super().__init__(resources)
+        self.lost = lost
+
+    def put(self, path, version, body, *, doing):
+        answer = super().put(path, version, body, doing=doing)
+        if self.lost:
+            self.lost -= 1
+            raise doubt()
+        return answer
+
+
+def test_a_write_that_was_carried_out_in_spite_of_its_failure_is_not_repeated():
+    world, outcome = Forgetful({ENDPOINT: endpoint()}, 1), Outcome()
+    reconcile(Run(arm=world), ServiceConfiguration(WEB01), outcome)
+    assert world.asked == ["GET SSH", "GET default", "PUT SSH", "GET SSH"]
+    assert outcome.action == "create" and outcome.plan.after["port"] == 22
+
+
+def test_a_write_that_was_not_carried_out_is_begun_again_after_a_read():
+    world = World({ENDPOINT: endpoint()})
+    world.faults = {"PUT SSH": [doubt(retry_after=17), doubt()]}
+    reconcile(Run(arm=world), ServiceConfiguration(WEB01), Outcome())
+    assert world.asked[2:] == ["PUT SSH", "GET SSH", "PUT SSH", "GET SSH", "PUT SSH"]
+    assert SLEPT == [17, 2]
+
+
+def test_a_write_whose_fate_stays_unknown_fails_in_the_end():
+    world = World({ENDPOINT: endpoint()})
+    world.faults = {"PUT SSH": [doubt() for _time in range(9)]}
+    with pytest.raises(ArmError) as caught:
+        reconcile(Run(arm=world), ServiceConfiguration(WEB01), Outcome())
+    assert caught.value.status == 500 and world.writes == ["PUT SSH"] * 5
+
+
+def test_a_delete_of_unknown_fate_is_looked_after():
+    world = World({ENDPOINT: endpoint(), SSH: service()})
+    world.faults = {"DELETE SSH": [doubt()]}
+    reconcile(Run(arm=world), ServiceConfiguration(WEB01, present=False), Outcome())
+    assert world.writes == ["DELETE SSH", "DELETE SSH", "DELETE default"]
+    assert SSH not in world.resources and ENDPOINT not in world.resources
+
+
+def test_an_operation_that_went_wrong_unseen_is_told_and_not_repeated():
+    class Failing(World):
+        def put(self, path, version, body, *, doing):
+            super().put(path, version, body, doing=doing)
+            self.resources[path]["properties"]["provisioningState"] = "Failed"
+            raise doubt()
+
+    world = Failing({str(WEB01): CONNECTED})
+    with pytest.raises(ArmError) as caught:
+        reconcile(Run(arm=world), Extension(WEB01, AADSSH), Outcome())
+    assert caught.value.code == "FailedState" and len(world.writes) == 1
+
+
+def test_waiting_ends_when_the_run_is_stopped():
+    world = World({SSH: service(state="Updating")})
+    run = Run(arm=world)
+    world.faults = {"GET SSH": [None, None]}
+    run.pace.stop()
+    with pytest.raises(Interrupted) as caught:
+        reconcile(run, ServiceConfiguration(WEB01), Outcome())
+    assert caught.value.message.startswith("web01: the service configuration for SSH is still being changed")
+
+
+def test_a_machine_is_claimed_from_the_read_to_the_end_and_not_in_check_mode(tmp_path):
+    claims, held = Claims(str(tmp_path / "claims")), []
+
+    @contextlib.contextmanager
+    def hold(key, sleep):
+        held.append(key)
+        assert world.asked == []
+        yield
+        held.append(len(world.asked))
+
+    claims.hold = hold
+    world = World({ENDPOINT: endpoint()})
+    reconcile(Run(arm=world, claims=claims), ServiceConfiguration(WEB01), Outcome())
+    assert held == [WEB01.key, 3]
+    world = World({str(WEB01): CONNECTED})
+    reconcile(Run(arm=world, claims=claims, check_mode=True), ServiceConfiguration(WEB01), Outcome())
+    assert len(held) == 2
