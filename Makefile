@@ -46,6 +46,10 @@ integration: setup-all ## the tests on the lab
 sanity: setup-all ## ansible-test sanity
 	@$(gates) sanity
 
+.PHONY: bench
+bench: setup-all ## measure beside other tools and write docs/benchmarks.md; takes over an hour, alone on the machine
+	@$(in_venv) python tests/bench
+
 .PHONY: build
 build: setup-all ## the collection's artifact, in build/, checked
 	@$(gates) build

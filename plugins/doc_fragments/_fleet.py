@@ -17,7 +17,8 @@ options:
   machines:
     description:
       - The Arc machines to work on. Each entry is the resource id of a C(Microsoft.HybridCompute/machines) resource, or a dictionary
-        with the key V(id) and those options of this module that may be set for one machine.
+        with the key V(id), those options of this module that may be set for one machine, and V(host), the machine's name in the inventory,
+        which results repeat. The filter P(arcfleet.ssh.fleet#filter) makes such a list from hosts.
       - Ids are compared without regard to case. An empty list, a machine named twice and an id of another type are refused before any
         request is made.
       - Without this, O(resource_group) and O(subscription_id) are those of a single machine.

@@ -59,9 +59,7 @@ class Arm:
             raise MISSING
         self.pace = pace or Pace()
         self._credential = credential
-        session = requests.Session()
-        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections, pool_block=False)
-        session.mount("https://", adapter)
+        session = _session(credential.cloud.resource_manager, connections)
         self._client: Any = ARMPipelineClient(
             credential.cloud.resource_manager,
             policies=[
@@ -72,7 +70,7 @@ class Arm:
                 ARMChallengeAuthenticationPolicy(credential, credential.cloud.scope),
             ],
             transport=RequestsTransport(
-                session=session, connection_timeout=20, read_timeout=100, connection_verify=ca_bundle()
+                session=session, connection_timeout=20, read_timeout=100, connection_verify=session.verify
             ),
         )
 
@@ -201,6 +199,17 @@ class Arm:
             raise _failure(doing, exc.response) from exc
         except AzureError as exc:
             raise _no_answer(doing, self._credential.cloud.resource_manager, exc) from exc
+
+
+def _session(where: str, connections: int) -> Any:
+    """A session with a pool of connections. The environment is read once, not for each request, which takes a third of its time."""
+    session = requests.Session()
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections))
+    settings = session.merge_environment_settings(where, {}, None, None, None)
+    bundle = ca_bundle()
+    session.proxies, session.verify = settings["proxies"], settings["verify"] if bundle is True else bundle
+    session.trust_env = False
+    return session
 
 
 class _PacingPolicy(HTTPPolicy):  # type: ignore[type-arg]

@@ -27,12 +27,13 @@ _QUOTED = 3
 
 @dataclass(frozen=True)
 class Target:
-    """One machine or subscription of the run, with the options that hold for it."""
+    """One machine or subscription of the run, with the options that hold for it; `host` is the machine's inventory name."""
 
     key: str
     name: str
     options: Mapping[str, Any]
     machine: MachineId | None = None
+    host: str | None = None
 
 
 def machine_of(target: Target) -> MachineId:
@@ -47,7 +48,7 @@ def machine_targets(
 ) -> list[Target]:
     """The machines named by `machines`, or by `machine_option`, `resource_group` and `subscription_id`.
 
-    An entry of `machines` is an id, or a dict of `id` and any of `overrides`. Raises InputError for an empty fleet, for ids
+    An entry of `machines` is an id, or a dict of `id`, `host` and any of `overrides`. Raises InputError for an empty fleet, for ids
     that are no machine's, for duplicates and for overrides that are not known.
     """
     if params.get("machines") is None:
@@ -87,14 +88,14 @@ def _target(entry: Any, params: Mapping[str, Any], overrides: Sequence[str]) -> 
     if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
         raise InputError(f"machines holds {entry!r}, which is neither a resource id nor a dict with the key id.")
     machine = MachineId.parse(entry["id"])
-    own = {key: value for key, value in entry.items() if key != "id"}
+    own = {key: value for key, value in entry.items() if key not in ("id", "host")}
     unknown = sorted(set(own) - set(overrides))
     if unknown:
         allowed = (
             f"may be given per machine: {', '.join(overrides)}" if overrides else "can be given per machine by nothing"
         )
         raise InputError(f"{machine.name}: {', '.join(unknown)} cannot be set for one machine; only these {allowed}.")
-    return Target(machine.key, machine.name, {**params, **own}, machine)
+    return Target(machine.key, machine.name, {**params, **own}, machine, entry.get("host"))
 
 
 def subscription_targets(params: Mapping[str, Any]) -> list[Target]:
@@ -162,6 +163,7 @@ def _entry(target: Target, outcome: Outcome) -> dict[str, Any]:
     asked = outcome.plan
     entry: dict[str, Any] = {
         "name": target.name,
+        **({"host": target.host} if target.host else {}),
         "action": outcome.action,
         "changed": outcome.changed,
     }
@@ -196,6 +198,13 @@ def verdict(result: Mapping[str, Any], *, kind: str, max_fail_percentage: float)
         return told[0]
     more = f" And {failed - _QUOTED} more, all of which are in `failures`." if failed > _QUOTED else ""
     return f"{failed} of {total} {kind} failed. {' '.join(told[:_QUOTED])}{more}"
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """What became of the run, in one line: "200 created, 3 failed, throttled 2 times"."""
+    counts = [f"{count} {what}" for what, count in result["summary"].items() if count and what != "total"]
+    throttled = result["pacing"]["throttled"]
+    return ", ".join([*counts, *([f"throttled {throttled} times"] if throttled else [])])
 
 
 def _told(failure: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ._arm import MISSING, Arm
 from ._auth import AUTH_SOURCES, AuthOptions, TokenSource
 from ._claims import Claims, default_path
 from ._errors import ArcError, InputError, redact
-from ._fleet import Target, machine_targets, report, subscription_targets, verdict, work_on
+from ._fleet import Target, machine_targets, report, subscription_targets, told, verdict, work_on
 from ._interruption import stoppable
 from ._pacing import Pace
 from ._reconcile import Outcome, Run, reconcile
@@ -167,13 +167,14 @@ class ArcModule:
     def _typed(self) -> Mapping[str, Any]:
         """The parameters, with the types of per-machine overrides checked as those of options are."""
         entries = self.params.get("machines")
-        validator = ArgumentSpecValidator({"id": {"type": "str", "required": True}, **self._overrides})
+        identity = {"id": {"type": "str", "required": True}, "host": {"type": "str"}}
+        validator = ArgumentSpecValidator({**identity, **self._overrides})
         typed: list[Any] = []
         for entry in entries or ():
             if (
                 isinstance(entry, Mapping)
                 and isinstance(entry.get("id"), str)
-                and set(entry) <= {"id", *self._overrides}
+                and set(entry) <= {*identity, *self._overrides}
             ):
                 result = validator.validate(dict(entry))
                 if result.error_messages:
@@ -213,7 +214,7 @@ class ArcModule:
             self._module.warn(
                 f"{result['summary']['failed']} of {result['summary']['total']} {self.kind} failed; see failures."
             )
-        self._module.exit_json(**result)
+        self._module.exit_json(msg=told(result), **result)
 
 
 class SubscriptionModule(ArcModule):

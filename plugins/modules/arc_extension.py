@@ -16,6 +16,8 @@ description:
   - Installs, changes or removes one extension (C(Microsoft.HybridCompute/machines/extensions)) on any number of Arc machines in one task.
   - An extension is found by O(publisher) and O(type), whatever its name, because a machine has at most one of each type.
   - Options that are not set stay as they are on the machine.
+  - Compared is what Azure answers with - the version, the two upgrade options, O(force_update_tag), and O(settings) as a whole and as they
+    come back. O(protected_settings) never come back and are never compared. Check mode compares the same, so it says what a run would do.
   - The machine's agent installs the extension, so it has to be connected; see O(unavailable).
 options:
   state:
@@ -70,6 +72,19 @@ options:
     description:
       - Any text. The extension is written again when it differs from the one that is there.
     type: str
+  source:
+    description:
+      - Where to look first.
+      - V(arm) reads the extension of each machine from Azure Resource Manager.
+      - V(resource_graph) reads the extensions of all machines from Azure Resource Graph, a thousand at a time. A machine for which it shows
+        the extension exactly as wanted and Succeeded is unchanged without a request of its own. Every other machine is read from ARM, before
+        anything is decided about it, so nothing is ever written because of Resource Graph.
+      - Resource Graph may be some minutes old. What was changed by somebody else in that time is noticed by the next run.
+      - That an extension is absent is always read from ARM, so this makes no difference with O(state) V(absent).
+      - Where Resource Graph refuses as a whole, every machine is read from ARM, with a warning.
+    type: str
+    choices: [arm, resource_graph]
+    default: arm
   repair:
     description:
       - Whether to write an extension again that is there but failed. Otherwise such a machine fails, with what the extension said.
@@ -99,6 +114,16 @@ EXAMPLES = r"""
     publisher: Microsoft.Azure.ActiveDirectory
     type: AADSSHLoginForLinux
     auto_upgrade_minor_version: true
+    unavailable: skip
+  delegate_to: localhost
+  run_once: true
+
+- name: Look after it in a large fleet, with requests for those machines only that lack it
+  arcfleet.ssh.arc_extension:
+    machines: "{{ hostvars | arcfleet.ssh.fleet(ansible_play_batch) }}"
+    publisher: Microsoft.Azure.ActiveDirectory
+    type: AADSSHLoginForLinux
+    source: resource_graph
     unavailable: skip
   delegate_to: localhost
   run_once: true
@@ -152,6 +177,7 @@ failures:
   type: dict
 """
 
+from ansible_collections.arcfleet.ssh.plugins.module_utils._fleet import machine_of
 from ansible_collections.arcfleet.ssh.plugins.module_utils._module import (
     STATE_OPTION,
     UNAVAILABLE_OPTION,
@@ -159,10 +185,16 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._module import (
     ArcModule,
 )
 from ansible_collections.arcfleet.ssh.plugins.module_utils._resources._extension import Extension
+from ansible_collections.arcfleet.ssh.plugins.module_utils._survey import (
+    SOURCE_OPTION,
+    Listing,
+    reconcile_unless_shown,
+)
 
 
 def main() -> None:
-    ArcModule(
+    listing = Listing()
+    module = ArcModule(
         {
             **STATE_OPTION,
             "publisher": {"type": "str", "required": True},
@@ -176,12 +208,21 @@ def main() -> None:
             "enable_automatic_upgrade": {"type": "bool"},
             "force_update_tag": {"type": "str"},
             "repair": {"type": "bool", "default": False},
+            **SOURCE_OPTION,
             **WAIT_OPTIONS,
             **UNAVAILABLE_OPTION,
         },
         machine_option="machine_name",
         overrides=("type_handler_version", "settings", "force_update_tag"),
-    ).reconcile(lambda machine, options: Extension(machine, options, present=options["state"] == "present"))
+    )
+    present = module.params["state"] == "present"
+    module.run(
+        lambda run, target, outcome: reconcile_unless_shown(
+            run, Extension(machine_of(target), target.options, present=present), outcome, listing.of(target, outcome)
+        ),
+        # What Resource Graph does not show may be there all the same, so it can tell nothing about what shall be absent.
+        before=lambda run, targets: listing.read(run, targets, extensions=True) if present else None,
+    )
 
 
 if __name__ == "__main__":

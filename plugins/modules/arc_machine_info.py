@@ -16,11 +16,26 @@ description:
   - Reads any number of Arc machines (C(Microsoft.HybridCompute/machines)) in one task, on request with what SSH over Arc needs in Azure.
   - Says for each machine what stands in the way of SSH as far as Azure knows. It never connects to a machine, and never writes.
 options:
+  source:
+    description:
+      - Where to read from.
+      - V(arm) asks Azure Resource Manager for each machine, and has the present state.
+      - V(resource_graph) reads machines and extensions from Azure Resource Graph, a thousand at a time. That takes a few requests instead of
+        one or two for each machine, but may be some minutes old.
+      - Machines that Resource Graph does not show, and those in whose way it sees something (such as an agent that is Disconnected), are
+        read from ARM all the same, so RV(machines.obstacles) never comes from an old state. That none is in the way may be out of date, as
+        it is with every answer when it is used.
+      - Where Resource Graph refuses as a whole, every machine is read from ARM, with a warning.
+    type: str
+    choices: [arm, resource_graph]
+    default: arm
   gather:
     description:
-      - What to read besides the machine itself. Each costs further requests for each machine.
-      - V(connectivity) reads the endpoint and the service configurations.
-      - V(extensions) reads the extensions.
+      - What to read besides the machine itself.
+      - V(connectivity) reads the endpoint and the service configurations, which takes two further requests to ARM for each machine, whatever
+        O(source) says. Resource Graph does not hold them.
+      - V(extensions) reads the extensions, from ARM with one more request for each machine. From Resource Graph, extensions that this
+        identity may not read are missing.
     type: list
     elements: str
     choices: [connectivity, extensions]
@@ -45,6 +60,14 @@ EXAMPLES = r"""
     gather: [connectivity]
     max_fail_percentage: 100
   register: looked
+
+- name: Look at a large fleet with a few requests
+  arcfleet.ssh.arc_machine_info:
+    machines: "{{ hostvars | arcfleet.ssh.fleet(ansible_play_batch) }}"
+    source: resource_graph
+    gather: [extensions]
+  delegate_to: localhost
+  run_once: true
 
 - name: Show the machines that are not ready
   ansible.builtin.debug:
@@ -113,6 +136,9 @@ machines:
     agent_config:
       description: The agent's settings as far as Azure knows them.
       type: dict
+    source:
+      description: Where this was read from, V(arm) or V(resource_graph).
+      type: str
     endpoint:
       description: Whether the machine has its default connectivity endpoint.
       returned: with O(gather) V(connectivity)
@@ -142,13 +168,21 @@ failures:
 """
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils._module import ArcModule
-from ansible_collections.arcfleet.ssh.plugins.module_utils._survey import survey
+from ansible_collections.arcfleet.ssh.plugins.module_utils._survey import SOURCE_OPTION, Listing, survey
 
 
 def main() -> None:
-    ArcModule(
-        {"gather": {"type": "list", "elements": "str", "choices": ["connectivity", "extensions"], "default": []}}
-    ).run(survey)
+    listing = Listing()
+    module = ArcModule(
+        {
+            **SOURCE_OPTION,
+            "gather": {"type": "list", "elements": "str", "choices": ["connectivity", "extensions"], "default": []},
+        }
+    )
+    module.run(
+        lambda run, target, outcome: survey(run, target, outcome, listing.of(target, outcome)),
+        before=lambda run, targets: listing.read(run, targets, extensions="extensions" in module.params["gather"]),
+    )
 
 
 if __name__ == "__main__":

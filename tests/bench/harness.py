@@ -58,7 +58,8 @@ class Settings:
 class Line:
     """One line of the table: `ours` beside `theirs` as texts with units, their `ratio`, the `target` and whether it is met.
 
-    `ratio` and `met` are `None` where there is nothing to compare or no target.
+    The ratio is ours divided by theirs, so less is better for all but throughput, and a target of “4 times less” is
+    written `≤ 0.25`. `ratio` and `met` are `None` where there is nothing to compare or no target.
     """
 
     name: str
@@ -143,4 +144,4 @@ def alternating(runs: int, *sides: Callable[[], Sample]) -> list[list[Sample]]:
 
 def median(samples: Sequence[Sample], figure: str) -> float:
     """The median of `wall`, `cpu`, `peak_mb` or `tree_mb`."""
-    return statistics.median(getattr(sample, figure) for sample in samples)
+    return float(statistics.median(getattr(sample, figure) for sample in samples))

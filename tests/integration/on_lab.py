@@ -60,7 +60,7 @@ def module(
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     assert done.stdout, done.stderr
-    result = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     result.pop("invocation", None)
     return result
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-from on_lab import ansible
+from on_lab import ansible, module
 
 
 def recap(text):
@@ -144,3 +145,99 @@ def test_the_port_is_that_of_the_connection(start):
         if "serviceConfigurations" in entry["path"]
     }
     assert ports == {"web01": 22, "web02": 2222}
+
+
+def enforce(lab, path, *arguments, rc=0):
+    """Run the playbook; its output and the report."""
+    done = ansible(
+        lab, "ansible-playbook", "arcfleet.ssh.enforce", "-e", f"arc_enforcement_report={path}", *arguments, rc=rc
+    )
+    return done.stdout, json.loads(path.read_text()) if path.exists() else None
+
+
+def statuses(report):
+    return {machine["host"]: machine["status"] for machine in report["machines"].values()}
+
+
+def test_drift_is_reported_then_mended_and_then_there_is_none(start, tmp_path):
+    lab, path = start(machines=4), tmp_path / "drift.json"
+    ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane")
+    drifted = [machine["id"] for machine in lab.machines() if machine["name"] in ("web02", "db01")]
+    module(lab, "arc_ssh_service_config", machines=drifted, state="absent", manage_endpoint=False)
+    lab.clear_journal()
+
+    output, report = enforce(lab, path, rc=2)
+    assert statuses(report) == {"web01": "in_order", "web02": "drifted", "web03": "in_order", "db01": "drifted"}
+    assert "web02: service configuration is missing." in output
+    assert {host for host, counts in recap(output).items() if counts["failed"]} == {"web02", "db01"}
+    assert writes(lab) == [], "a report writes nothing to Azure"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    _output, report = enforce(lab, path, "-e", "arc_enforcement_mode=repair", "--limit", "web02,web03")
+    assert statuses(report) == {"web02": "repaired", "web03": "in_order"}
+    assert len(writes(lab)) == 1
+
+    output, report = enforce(lab, path, "-e", "arc_enforcement_mode=repair", "--check", rc=2)
+    assert len(writes(lab)) == 1, "--check mends nothing, whatever the mode"
+    _output, report = enforce(lab, path, "-e", "arc_enforcement_mode=repair")
+    assert statuses(report)["db01"] == "repaired" and report["drift_left"] is False
+    output, report = enforce(lab, path)
+    assert set(statuses(report).values()) == {"in_order"} and len(writes(lab)) == 2
+
+
+def test_a_report_is_written_when_nothing_could_be_asked(start, tmp_path):
+    lab, path = start(machines=2), tmp_path / "drift.json"
+    lab.fault(
+        kind="arm", path="Microsoft.HybridConnectivity", status=403, code="AuthorizationFailed", message="No rights."
+    )
+    output, report = enforce(lab, path, rc=2)
+    assert set(statuses(report).values()) == {"failed"}
+    assert [entry["failure"]["status"] for entry in report["subscriptions"].values()] == [403]
+    assert "No rights." in output
+
+
+def test_a_mode_that_does_not_exist_is_refused_before_any_request(start, tmp_path):
+    lab = start(machines=1)
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enforce", "-e", "arc_enforcement_mode=mend", rc=2)
+    assert "arc_enforcement_mode is mend; it is report or repair." in done.stdout
+    assert not lab.journal(path="HybridConnectivity")
+
+
+def test_a_report_that_cannot_be_written_is_told(start, tmp_path):
+    lab = start(machines=1)
+    output, _report = enforce(lab, tmp_path / "nowhere" / "drift.json", rc=2)
+    assert "cannot be written" in output and "No such file or directory" in output
+
+
+def test_progress_is_told_batch_by_batch(start):
+    lab = start(machines=5)
+    done = ansible(
+        lab,
+        "ansible-playbook",
+        "arcfleet.ssh.enable",
+        "--tags",
+        "control_plane",
+        "-e",
+        "arc_connectivity_batch=2",
+        "-v",
+    )
+    assert "item=2 of 5 machines, end expected at " in done.stdout
+    assert "item=5 of 5 machines: 1 created" in done.stdout
+    for machine in lab.machines():
+        assert f'"name": "{machine["name"]}"' in done.stdout, "-v names the machines"
+
+
+def test_the_limit_may_come_from_a_file(start, tmp_path):
+    lab = start(machines=4)
+    (tmp_path / "retry").write_text("web01\ndb01\n")
+    done = ansible(
+        lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane", "--limit", f"@{tmp_path}/retry"
+    )
+    assert "item=2 of 2 machines: 2 created" in done.stdout
+
+
+def test_all_machines_failing_is_told_for_each(start):
+    lab = start(machines=2)
+    lab.fault(kind="arm", method="PUT", status=403, code="AuthorizationFailed", message="No rights here.")
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", rc=2)
+    assert {host: counts["failed"] for host, counts in recap(done.stdout).items()} == {"web01": 1, "web02": 1}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which checks does this project have, and do they pass?
 
-    python tests/tools/gates.py [GROUP...]      lint, units, integration, sanity, build, importer, core; all of them without a group
+    python tests/tools/gates.py [GROUP...]      lint, units, integration, bench, sanity, build, importer, core; all of them without a group
 
 Runs in the virtual environment of `make setup-all`. The gates see neither the Ansible and Azure settings of whoever runs them nor
 their home directory, only how pip and npm reach their package index. Collection requirements: Ansible's inclusion checklist.
@@ -109,7 +109,7 @@ def program(*command: str) -> Callable[[Log], None]:
 def types(log: Log) -> None:
     """Types; what ships and what tests it, one after the other because they share a cache."""
     faults = []
-    for what in (("plugins/module_utils", "plugins/plugin_utils"), ("tests/lab/arclab", "tests/tools")):
+    for what in (("plugins/module_utils", "plugins/plugin_utils"), ("tests/lab/arclab", "tests/tools"), ("tests/bench",)):
         try:
             log.run("mypy", "--strict", *what)
         except Failed as fault:
@@ -333,6 +333,7 @@ GATES = [
     Gate("rules of the house", "lint", house),
     Gate("unit tests", "units", units, alone=True),
     Gate("integration tests", "integration", integration, alone=True),
+    Gate("make bench, quickly", "bench", program(sys.executable, "tests/bench", "--quick"), alone=True),
     Gate("ansible-test sanity", "sanity", sanity),
     Gate("artifact", "build", ships_alone),
     Gate("galaxy-importer", "importer", importer),
