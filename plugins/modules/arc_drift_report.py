@@ -14,7 +14,7 @@ version_added: 0.1.0
 author: arcfleet.ssh contributors (@arcfleet)
 description:
   - Makes one JSON report, with an entry for each machine, of the results of this collection's modules. Runs on the controller and asks Azure nothing.
-  - The playbook P(arcfleet.ssh.enforce#playbook) uses it; with it, a playbook of your own can report what else it enforces.
+  - The playbook C(arcfleet.ssh.enforce) uses it; with it, a playbook of your own can report what else it enforces.
   - The report is written to its place in one piece, readable by its owner only.
 options:
   findings:

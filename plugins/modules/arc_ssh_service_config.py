@@ -120,6 +120,13 @@ machines:
       description: Why the machine failed, with the keys C(code), C(message), C(status), C(request_id) and C(hint).
       returned: when the machine failed
       type: dict
+pacing:
+  description:
+    - What the run had to do with Azure's limits. How many C(requests) it made, how often Azure C(throttled) it, and how many seconds its requests
+      C(waited) for their turn.
+  returned: when the work was begun
+  type: dict
+  sample: {requests: 2000, throttled: 0, waited: 78.3}
 failures:
   description: Those entries of RV(machines) that failed.
   returned: always
