@@ -54,7 +54,8 @@ attributes:
     support: full
 notes:
   - The report is what the task is for, not a state of the controller; so it never counts as a change.
-  - 'The shape of the report is a contract: C(format) is V(arcfleet.ssh/drift-report), and C(version) grows whenever a program that reads it would have to change.'
+  - The shape of the report is a contract. C(format) is V(arcfleet.ssh/drift-report), and C(version) grows whenever a program that
+    reads it would have to change.
 """
 
 EXAMPLES = r"""

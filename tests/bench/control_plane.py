@@ -162,7 +162,7 @@ def free(settings: Settings, sizes: Sizes) -> Section:
         [
             f"""\
 {LATENCY_MS:g} ms of latency. CPU per machine is that of the whole run, start of Ansible and inventory included, divided by the machines; it
-is judged at 1,000 machines and more, where the start does not count for most of it. “All processes” is the largest sampled sum of PSS."""
+is judged at 1,000 machines and more, where the start does not count for most of it. "All processes" is the largest sampled sum of PSS."""
         ],
     )
 
@@ -217,7 +217,7 @@ def beside(settings: Settings, sizes: Sizes) -> Iterator[Section]:
 Beside other tools: {sizes.fleet} machines, {LATENCY_MS:g} ms of latency, no token buckets. Peers: {peers.versions()}. They learn about the
 lab by azure-cli's variable ARM_CLOUD_METADATA_URL; Microsoft's proxy is a stand-in file.""",
         """\
-“Per further machine” is the difference between a run with many and one with few machines: what each machine costs beside the start. Peers
+"Per further machine" is the difference between a run with many and one with few machines: what each machine costs beside the start. Peers
 that take seconds per machine run with a few machines; what is said about more is scaled from their cost per further machine, which leaves
 their start out.""",
     ]

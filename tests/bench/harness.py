@@ -58,7 +58,7 @@ class Settings:
 class Line:
     """One line of the table: `ours` beside `theirs` as texts with units, their `ratio`, the `target` and whether it is met.
 
-    The ratio is ours divided by theirs, so less is better for all but throughput, and a target of “4 times less” is
+    The ratio is ours divided by theirs, so less is better for all but throughput, and a target of "4 times less" is
     written `≤ 0.25`. `ratio` and `met` are `None` where there is nothing to compare or no target.
     """
 

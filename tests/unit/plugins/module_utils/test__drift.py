@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils._drift import left, report
 
-SSH = {"service_name": "SSH", "port": 22}
+SSH = MappingProxyType({"service_name": "SSH", "port": 22})
 OTHER = {"service_name": "SSH", "port": 2222}
 FAILURE = {
     "code": "AuthorizationFailed",
