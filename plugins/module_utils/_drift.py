@@ -37,7 +37,8 @@ def report(findings: Mapping[str, Iterable[Mapping[str, Any]]], *, mode: str, be
                 problems.append(str(result.get("msg") or "A module failed without a word."))
             for kind in _KINDS:
                 for key, found in (result.get(kind) or {}).items():
-                    _add(entries[kind].setdefault(key, _entry(found)), resource, found, mode)
+                    asked = resource if kind == "machines" else "resource_provider"
+                    _add(entries[kind].setdefault(key, _entry(found)), asked, found, mode)
     everything = [entry for kind in _KINDS for entry in entries[kind].values()]
     for entry in everything:
         entry["status"] = _status(entry)

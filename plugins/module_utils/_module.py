@@ -23,6 +23,7 @@ from ._fleet import Target, machine_targets, report, subscription_targets, told,
 from ._interruption import stoppable
 from ._pacing import Pace
 from ._reconcile import Outcome, Run, reconcile
+from ._registration import Registrations
 from ._resources._base import Resource
 
 Work = Callable[[Run, Target, Outcome], None]
@@ -101,6 +102,7 @@ class ArcModule:
             **conditions,
         )
         self.params: Mapping[str, Any] = self._module.params
+        self._registrations = Registrations()
 
     def reconcile(self, describe: Callable[[Any, Mapping[str, Any]], Resource]) -> None:
         """Bring the resource that `describe(machine or subscription, options)` makes of each target to what it shall be."""
@@ -196,10 +198,12 @@ class ArcModule:
             wait=self.params.get("wait", True),
             wait_timeout=float(self.params.get("wait_timeout", 600)),
             skip_unavailable=self.params.get("unavailable") == "skip",
+            register=self._registrations.ensure if self.params.get("register_provider") else None,
         )
 
     def _exit(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome], pace: Pace) -> None:
         result = report(targets, outcomes, kind=self.kind)
+        self._add_registrations(result)
         result["pacing"] = {
             "requests": pace.requests,
             "throttled": pace.throttled,
@@ -215,6 +219,16 @@ class ArcModule:
                 f"{result['summary']['failed']} of {result['summary']['total']} {self.kind} failed; see failures."
             )
         self._module.exit_json(msg=told(result), **result)
+
+    def _add_registrations(self, result: dict[str, Any]) -> None:
+        """Add what was registered on the way."""
+        made = self._registrations.outcomes
+        if made:
+            also = report([Target(key, key, self.params) for key in made], made, kind="subscriptions")
+            result["subscriptions"] = also["subscriptions"]
+            result["changed"] = result["changed"] or also["changed"]
+            for side in ("before", "after"):
+                result["diff"][side].update(also["diff"][side])
 
 
 class SubscriptionModule(ArcModule):

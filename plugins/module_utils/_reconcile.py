@@ -11,7 +11,7 @@ agent that is away) is met in check mode too, so that the prediction holds. Priv
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from ._resources._base import OPERATION, STATE, Raw, Resource
 
 # Seconds between looks at something that another run or Azure itself is changing; it doubles up to the second number.
 _LOOK, _LOOK_AT_MOST = 2.0, 30.0
+
+_UNREGISTERED = "MissingSubscriptionRegistration"
 
 # How often a write is begun whose fate stays unknown.
 _WRITES = 5
@@ -65,6 +67,7 @@ class Run:
     """How this run works: on which ARM of which cloud, whether only to predict, whether and how long (seconds) to wait.
 
     `pace` is also the pace of `arm`: waiting anywhere in the run ends when the run is stopped. `claims` keep other runs away.
+    `register` registers the resource provider in a subscription that lacks it.
     """
 
     arm: Arm
@@ -75,6 +78,7 @@ class Run:
     wait: bool = True
     wait_timeout: float = 600.0
     skip_unavailable: bool = False
+    register: Callable[[Run, str], None] | None = None
 
 
 def reconcile(run: Run, resource: Resource, outcome: Outcome) -> None:
@@ -129,16 +133,40 @@ def _read(run: Run, resource: Resource, outcome: Outcome) -> Raw | None:
     try:
         raw: Raw | None = run.arm.get(resource.path, resource.api_version, doing=doing)
     except ArmError as exc:
-        if run.check_mode and exc.code == "MissingSubscriptionRegistration":
-            # The run that is being predicted registers the provider before it comes here.
-            outcome.warnings.append(f"{exc.message} The prediction assumes that it is registered first.")
-            return None
-        raise
+        if exc.code != _UNREGISTERED or resource.machine is None:
+            raise
+        raw = _unregistered(run, resource, resource.machine, outcome, doing, exc)
     if resource.collection and (raw is None or not resource.matches(raw)):
         raw = _find(run, resource, resource.collection, raw, doing)
     if raw is not None and resource.busy(raw) and run.wait and not run.check_mode:
         raw = _settled(run, resource, doing)
     return raw
+
+
+def _unregistered(
+    run: Run, resource: Resource, machine: MachineId, outcome: Outcome, doing: str, refusal: ArmError
+) -> Raw | None:
+    """The resource, where the subscription turned out to lack the provider's registration."""
+    if not resource.present:
+        # What no provider is registered for cannot be there.
+        return None
+    if run.register is not None:
+        run.register(run, machine.subscription_id)
+    elif run.check_mode:
+        outcome.warnings.append(f"{refusal.message} The prediction assumes that it is registered first.")
+    else:
+        raise refusal
+    if run.check_mode:
+        return None
+    deadline, pause = time.monotonic() + run.wait_timeout, _LOOK
+    while True:
+        try:
+            return run.arm.get(resource.path, resource.api_version, doing=doing)
+        except ArmError as exc:
+            if exc.code != _UNREGISTERED:
+                raise
+            # All of Azure's front doors know of a registration only after some seconds.
+            pause = _pause(run, deadline, pause, exc.message, exc)
 
 
 def _find(run: Run, resource: Resource, collection: str, namesake: Raw | None, doing: str) -> Raw | None:

@@ -14,7 +14,8 @@ version_added: 0.1.0
 author: arcfleet.ssh contributors (@arcfleet)
 description:
   - Registers a resource provider in any number of subscriptions, and by default waits until Azure has done it, which takes minutes.
-  - SSH over Arc needs C(Microsoft.HybridConnectivity) once in each subscription. No other module of this collection registers anything.
+  - SSH over Arc needs C(Microsoft.HybridConnectivity) once in each subscription. No other module of this collection registers anything, unless its option
+    C(register_provider) asks for it.
   - Machines that were connected before the registration may need a restart of their agent.
 options:
   state:

@@ -44,6 +44,13 @@ options:
         missing; with O(state=absent) it is deleted once no other service uses it.
     type: bool
     default: true
+  register_provider:
+    description:
+      - Whether to register the resource provider C(Microsoft.HybridConnectivity) in a subscription that turns out to lack it, and to wait for that.
+        Costs nothing where it is registered.
+      - Without it the machines of such a subscription fail; see M(arcfleet.ssh.arc_resource_provider).
+    type: bool
+    default: false
 extends_documentation_fragment:
   - arcfleet.ssh._azure
   - arcfleet.ssh._fleet
@@ -120,6 +127,11 @@ machines:
       description: Why the machine failed, with the keys C(code), C(message), C(status), C(request_id) and C(hint).
       returned: when the machine failed
       type: dict
+subscriptions:
+  description:
+    - What was registered with O(register_provider), as M(arcfleet.ssh.arc_resource_provider) returns it.
+  returned: when a subscription lacked the registration
+  type: dict
 pacing:
   description:
     - What the run had to do with Azure's limits. How many C(requests) it made, how often Azure C(throttled) it, and how many seconds its requests
@@ -144,6 +156,7 @@ def main() -> None:
             "service_name": {"type": "str", "choices": ["SSH", "WAC"], "default": "SSH"},
             "port": {"type": "int"},
             "manage_endpoint": {"type": "bool", "default": True},
+            "register_provider": {"type": "bool", "default": False},
         },
         overrides=("port",),
     ).reconcile(

@@ -192,8 +192,43 @@ def test_a_report_is_written_when_nothing_could_be_asked(start, tmp_path):
     )
     output, report = enforce(lab, path, rc=2)
     assert set(statuses(report).values()) == {"failed"}
-    assert [entry["failure"]["status"] for entry in report["subscriptions"].values()] == [403]
-    assert "No rights." in output
+    assert output.count("No rights.") >= 2
+
+
+def test_a_login_that_fails_is_a_problem_of_the_report(start, tmp_path):
+    lab, path = start(machines=2), tmp_path / "drift.json"
+    lines = (lab.state_dir / "arc.yml").read_text().splitlines()
+    # The inventory still logs in; the modules do not.
+    (tmp_path / "arc.yml").write_text(
+        "\n".join(
+            [*lines, "cache: true", "cache_plugin: ansible.builtin.jsonfile", f"cache_connection: {tmp_path}/cache"]
+        )
+    )
+    ansible(lab, "ansible-inventory", "-i", f"{tmp_path}/arc.yml", "--list")
+    lab.fault(kind="entra", status=401, code="invalid_client", message="Wrong secret.")
+    done = ansible(
+        lab,
+        "ansible-playbook",
+        "-i",
+        f"{tmp_path}/arc.yml",
+        "arcfleet.ssh.enforce",
+        "-e",
+        f"arc_enforcement_report={path}",
+        rc=2,
+    )
+    report = json.loads(path.read_text())
+    assert report["drift_left"] and len(report["problems"]) == 1 and report["machines"] == {}
+    assert done.stdout.count("PLAY RECAP") == 1
+
+
+def test_a_subscription_that_lacks_the_registration_is_drift(start, tmp_path):
+    lab, path = start(machines=2, unregistered=True, registration_seconds=0.2), tmp_path / "drift.json"
+    _output, report = enforce(lab, path, rc=2)
+    assert [entry["status"] for entry in report["subscriptions"].values()] == ["drifted"] and writes(lab) == []
+    _output, report = enforce(lab, path, "-e", "arc_enforcement_mode=repair")
+    (subscription,) = report["subscriptions"].values()
+    assert subscription["status"] == "repaired" and subscription["drift"][0]["resource"] == "resource_provider"
+    assert set(statuses(report).values()) == {"repaired"}
 
 
 def test_a_mode_that_does_not_exist_is_refused_before_any_request(start, tmp_path):

@@ -235,6 +235,37 @@ def test_check_mode_assumes_the_registration_that_the_run_makes_first():
         reconcile(Run(arm=world), ServiceConfiguration(WEB01), Outcome())
 
 
+UNREGISTERED = ArmError("web01: cannot read.", code="MissingSubscriptionRegistration", status=409)
+
+
+def test_a_missing_registration_is_made_on_the_way_and_waited_for():
+    world, registered = World({str(WEB01): CONNECTED}), []
+    world.faults = {"GET SSH": [UNREGISTERED, UNREGISTERED, None]}
+    run = Run(arm=world, register=lambda run, subscription: registered.append((subscription, list(world.asked))))
+    outcome = Outcome()
+    reconcile(run, ServiceConfiguration(WEB01), outcome)
+    assert registered == [(SUB, ["GET SSH"])]
+    assert world.asked[1:3] == ["GET SSH", "GET SSH"] and SLEPT == [2]
+    assert world.writes == ["PUT default", "PUT SSH"] and outcome.action == "create"
+
+
+def test_a_registration_that_would_be_made_is_predicted():
+    world, registered = World({str(WEB01): CONNECTED}), []
+    world.faults = {"GET SSH": [UNREGISTERED], "GET default": [UNREGISTERED]}
+    run = Run(arm=world, check_mode=True, register=lambda run, subscription: registered.append(subscription))
+    outcome = Outcome()
+    reconcile(run, ServiceConfiguration(WEB01), outcome)
+    assert set(registered) == {SUB} and outcome.action == "create" and outcome.warnings == []
+
+
+def test_what_no_provider_is_registered_for_is_absent():
+    for check_mode in (True, False):
+        world, outcome = World({}), Outcome()
+        world.faults = {"GET default": [UNREGISTERED]}
+        reconcile(Run(arm=world, check_mode=check_mode), ServiceConfiguration(WEB01, present=False), outcome)
+        assert outcome.action == "none" and world.asked == ["GET default"]
+
+
 def test_somebody_elses_change_is_waited_for():
     states = [service(state="Updating"), service(state="Updating"), service()]
     world = World({SSH: states})
