@@ -43,6 +43,8 @@ SSH_RETRIES = 1
 _RESERVED = frozenset(("all", "ungrouped", "localhost", "127.0.0.1", "::1"))
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,252}")
 _RESOURCE_ID = re.compile(r"/subscriptions/[-\w./()]+")
+# How `shlex.quote` writes a quotation mark inside a word.
+_QUOTE_IN_QUOTES = "'\"'\"'"
 _VERSION_BAND = re.compile(r"(\d+)\.(\d+)(\D|$)")
 
 
@@ -68,12 +70,43 @@ class HostVars(TypedDict):
     arc_extensions: list[dict[str, Any]] | None
 
 
-def host_vars(record: Mapping[str, Any]) -> HostVars:
-    """The variables of the machine in `record`, which has the shape that `_listing` gives."""
-    extensions = record.get("resources")
-    variables: Any = {f"arc_{name}": value for name, value in facts(record).items()}
-    variables["arc_extensions"] = None if extensions is None else [extension_facts(raw) for raw in extensions]
+# A variable's name is one object, however many hosts have it.
+_VARIABLES = {name[len("arc_") :]: name for name in HostVars.__annotations__}
+
+
+def host_vars(raw: Mapping[str, Any]) -> HostVars:
+    """The variables of the machine in ARM's record `raw`, with its extensions where `resources` lists them.
+
+    Anything may be missing in a record, or be of a wrong kind: it is absent then. Raises InputError for one without a machine's id.
+    """
+    tags, children = raw.get("tags"), raw.get("resources")
+    # The name is the id's: it goes into commands, and the id's parts are looked at.
+    known = facts({**raw, "name": None, "tags": tags if isinstance(tags, Mapping) else None})
+    config = known["agent_config"]
+    variables: Any = {
+        _VARIABLES[name]: value if value and isinstance(value, str) else None for name, value in known.items()
+    }
+    variables["arc_resource_id"] = str(machine_of(variables))
+    variables["arc_tags"] = {
+        str(name): value if isinstance(value, str) else "" for name, value in known["tags"].items()
+    }
+    variables["arc_agent_config"] = dict(config) if isinstance(config, Mapping) else None
+    variables["arc_extensions"] = (
+        [_extension(child) for child in children if isinstance(child, Mapping)] if isinstance(children, list) else None
+    )
     return variables  # type: ignore[no-any-return]
+
+
+def _extension(raw: Mapping[str, Any]) -> dict[str, Any]:
+    known = extension_facts(raw)
+    upgrade = known["automatic_upgrade"]
+    shown = {name: value if value and isinstance(value, str) else None for name, value in known.items()}
+    return {**shown, "automatic_upgrade": upgrade if isinstance(upgrade, bool) else None}
+
+
+def machine_of(variables: Mapping[str, Any]) -> MachineId:
+    """The machine whose variables these are; `host_vars` has looked at its parts."""
+    return MachineId(variables["arc_subscription_id"], variables["arc_resource_group"], variables["arc_name"])
 
 
 def unique_names(
@@ -213,8 +246,12 @@ class Relay:
         known_hosts_file: str | None = None,
     ) -> None:
         options = [part for name, value in sorted(auth.items()) for part in (f"--{name.replace('_', '-')}", value)]
-        self._command = shlex.join([python, helper, *options])
-        self._more = shlex.join(["-o", f"UserKnownHostsFile={_file(known_hosts_file)}"]) if known_hosts_file else ""
+        # The command is read by a shell, after ssh has replaced its own tokens: `%p` is the only one that is meant.
+        command = f"{shlex.join([python, helper, *options])} --resource-id ".replace("%", "%%")
+        # A word in quotation marks whose end is still to come.
+        self._before = f"-o {shlex.quote(f'ProxyCommand={command}')[:-1]}"
+        more = shlex.join(["-o", f"UserKnownHostsFile={_file(known_hosts_file)}"]) if known_hosts_file else ""
+        self._after = f" {more}" if more else ""
         self._common: dict[str, Any] = {
             "ansible_port": port,
             "ansible_ssh_timeout": SSH_TIMEOUT,
@@ -227,14 +264,10 @@ class Relay:
 
     def variables(self, machine: MachineId, os_type: str | None) -> dict[str, Any]:
         """The connection variables of one machine."""
-        # The command is read by a shell, after ssh has replaced its own tokens: `%p` is the only one that is meant.
-        command = f"{self._command} --resource-id {shlex.quote(str(machine))}".replace("%", "%%") + " --port %p"
-        arguments = ["-o", f"ProxyCommand={command}", "-o", f"HostKeyAlias={machine.key}"]
-        variables = {
-            **self._common,
-            "ansible_host": alias(machine),
-            "ansible_ssh_common_args": " ".join(filter(None, (shlex.join(arguments), self._more))),
-        }
+        resource_id = shlex.quote(str(machine)).replace("'", _QUOTE_IN_QUOTES)
+        alias_of_key = shlex.quote(f"HostKeyAlias={machine.key}")
+        arguments = f"{self._before}{resource_id} --port %p' -o {alias_of_key}{self._after}"
+        variables = {**self._common, "ansible_host": alias(machine), "ansible_ssh_common_args": arguments}
         if os_type == "windows":
             variables["ansible_shell_type"] = "powershell"
         return variables

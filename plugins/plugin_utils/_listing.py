@@ -3,60 +3,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which Arc machines does Azure list, and is the list whole?
 
-Two sources give records of one shape: Resource Graph (2022-10-01: fast, over any number of subscriptions, some minutes
-behind) and ARM's own lists (2025-01-13: the truth, one request per page and subscription). Either is whole or raises.
-Queries are built and records cleaned by pure functions; `from_resource_graph` and `from_arm` read.
-Private to arcfleet.ssh.
+Two sources give the same: Resource Graph (fast, over any number of subscriptions, some minutes behind) and ARM's own lists
+(2025-01-13: the truth, one request per page and subscription). Either is whole or raises. Queries are built by pure functions;
+`from_resource_graph` and `from_arm` read. Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from ..module_utils import _graph
 from ..module_utils._errors import ArcError, ArmError, InputError
+from ..module_utils._graph import literal, literals, together
 from ..module_utils._ids import MachineId, subscription
+from ..module_utils._resources._base import properties
 from ..module_utils._resources._machine import API_VERSION
+from ._hosts import HostVars, host_vars
 
 if TYPE_CHECKING:
     from ..module_utils._arm import Arm
 
-GRAPH_VERSION = "2022-10-01"
 SUBSCRIPTIONS_VERSION = "2022-12-01"
 
-_PAGE = 1000
-# Resource Graph takes at most 1000 subscriptions a request, and 15 queries in 5 s: more threads would only wait.
-_SUBSCRIPTIONS_AT_ONCE = 500
-_MANAGEMENT_GROUPS_AT_ONCE = 10
-_GRAPH_THREADS = 4
-_ARM_THREADS = 16
-# A machine that comes or goes while pages are read makes a list look short; that passes when it is read again.
-_ATTEMPTS = 3
+# A bucket of ARM's reads is a subscription's own, so that threads do not wait for each other there.
+_ARM_THREADS = 32
 
-_PROPERTIES = (
-    "status",
-    "lastStatusChange",
-    "agentVersion",
-    "osType",
-    "osName",
-    "osSku",
-    "machineFqdn",
-    "dnsFqdn",
-    "vmId",
-)
-_EXTENSION_PROPERTIES = ("publisher", "type", "typeHandlerVersion", "provisioningState")
 # `type` is a column of every resource already.
 _EXTENSION_COLUMNS = ("publisher", "typeHandlerVersion", "provisioningState", "enableAutomaticUpgrade")
 # Older records have the type in osName.
 _OS_TYPE = "iff(isempty(tostring(properties.osType)), tostring(properties.osName), tostring(properties.osType))"
 _FILTERS = ("status", "os_type", "locations", "kinds", "tags", "where")
 _NO_SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,9 +99,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Listing:
-    """The machines' records and what the user should know about them."""
+    """The machines' variables, and what the user should know about them."""
 
-    records: list[dict[str, Any]]
+    hosts: list[HostVars]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -171,26 +152,8 @@ def _condition(where: Any) -> str:
     return where
 
 
-def literal(text: str) -> str:
-    """`text` as a string literal of KQL, which nothing in it can end."""
-    return "'" + "".join(_escaped(character) for character in text) + "'"
-
-
-def _escaped(character: str) -> str:
-    if character in "\\'\"":
-        return "\\" + character
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else character
-
-
-def _literals(values: Iterable[str]) -> str:
-    return ", ".join(literal(value) for value in values)
-
-
 def _in(expression: str, values: Sequence[str]) -> list[str]:
-    return [f"| where {expression} in~ ({_literals(values)})"] if values else []
+    return [f"| where {expression} in~ ({literals(values)})"] if values else []
 
 
 def _tag_conditions(query: Query) -> list[str]:
@@ -200,20 +163,14 @@ def _tag_conditions(query: Query) -> list[str]:
         # A tag that is absent reads as the empty text, which is a value that tags may have.
         lines.append(f"| where isnotnull({tag})")
         if values is not None:
-            lines.append(f"| where tostring({tag}) in ({_literals(values)})")
+            lines.append(f"| where tostring({tag}) in ({literals(values)})")
     return lines
-
-
-def _columns(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} = properties.{name}" for name in names)
 
 
 def machines_query(query: Query) -> str:
     """The KQL query whose rows are the machines wanted."""
-    return "\n".join(
+    return _graph.machine_rows_query(
         (
-            "resources",
-            "| where type =~ 'microsoft.hybridcompute/machines'",
             *_in("resourceGroup", query.resource_groups),
             *_in("location", query.locations),
             *_in("kind", query.kinds),
@@ -222,8 +179,6 @@ def machines_query(query: Query) -> str:
             *_tag_conditions(query),
             # The line break keeps a comment at the condition's end from swallowing the parenthesis.
             *((f"| where ({query.where}\n)",) if query.where else ()),
-            f"| project id, kind, location, tags, {_columns((*_PROPERTIES, 'agentConfiguration'))}",
-            "| order by id asc",
         )
     )
 
@@ -233,172 +188,76 @@ def extensions_query(query: Query) -> str:
     return "\n".join(
         (
             "resources",
-            "| where type =~ 'microsoft.hybridcompute/machines/extensions'",
+            _graph.EXTENSIONS,
             *_in("resourceGroup", query.resource_groups),
             *_in("location", query.locations),
-            f"| project id, name, extensionType = properties.type, {_columns(_EXTENSION_COLUMNS)}",
+            f"| project id, name, extensionType = properties.type, {_graph.columns(_EXTENSION_COLUMNS)}",
             "| order by id asc",
         )
     )
 
 
-def machine_record(raw: Any) -> dict[str, Any] | None:
-    """The part of a machine's ARM record that an inventory needs; `None` for one without a machine's id.
-
-    Anything may be missing in a record, or be of a wrong kind: it is absent then.
-    """
-    if not isinstance(raw, Mapping):
-        return None
-    try:
-        machine = MachineId.parse(raw.get("id") or "")
-    except InputError:
-        return None
-    properties, tags, children = raw.get("properties"), raw.get("tags"), raw.get("resources")
-    properties = properties if isinstance(properties, Mapping) else {}
-    kept: dict[str, Any] = {name: _text(properties.get(name)) for name in _PROPERTIES}
-    config = properties.get("agentConfiguration")
-    kept["agentConfiguration"] = dict(config) if isinstance(config, Mapping) else None
-    return {
-        "id": str(machine),
-        "location": _text(raw.get("location")),
-        "kind": _text(raw.get("kind")),
-        "tags": {str(name): _text(value) or "" for name, value in tags.items()} if isinstance(tags, Mapping) else {},
-        "properties": kept,
-        "resources": [_extension_record(child) for child in children if isinstance(child, Mapping)]
-        if isinstance(children, list)
-        else None,
-    }
-
-
-def _extension_record(raw: Mapping[str, Any]) -> dict[str, Any]:
-    properties = raw.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    upgrade = properties.get("enableAutomaticUpgrade")
-    kept: dict[str, Any] = {name: _text(properties.get(name)) for name in _EXTENSION_PROPERTIES}
-    kept["enableAutomaticUpgrade"] = upgrade if isinstance(upgrade, bool) else None
-    return {"name": _text(raw.get("name")), "properties": kept}
-
-
-def _text(value: Any) -> str | None:
-    return value or None if isinstance(value, str) else None
-
-
-def _machine_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `machines_query` in the shape of an ARM record."""
-    return {**row, "properties": {name: row.get(name) for name in (*_PROPERTIES, "agentConfiguration")}}
-
-
-def _extension_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": row.get("name"), "properties": {**row, "type": row.get("extensionType")}}
-
-
-def matches(record: Mapping[str, Any], query: Query) -> bool:
-    """Whether a record fulfils the filters, as Resource Graph would judge it."""
-    properties, tags = record["properties"], record["tags"]
+def matches(raw: Mapping[str, Any], query: Query) -> bool:
+    """Whether ARM's record of a machine fulfils the filters, as Resource Graph would judge it."""
+    known, tags = properties(raw), raw.get("tags")
+    tags = tags if isinstance(tags, Mapping) else {}
     return (
-        _is_in(properties["status"], query.statuses)
-        and _is_in(properties["osType"] or properties["osName"], query.os_types)
-        and _is_in(record["location"], query.locations)
-        and _is_in(record["kind"], query.kinds)
-        and all(name in tags and (wanted is None or tags[name] in wanted) for name, wanted in query.tags)
+        _is_in(known.get("status"), query.statuses)
+        and _is_in(known.get("osType") or known.get("osName"), query.os_types)
+        and _is_in(raw.get("location"), query.locations)
+        and _is_in(raw.get("kind"), query.kinds)
+        and all(name in tags and (wanted is None or (tags[name] or "") in wanted) for name, wanted in query.tags)
     )
 
 
-def _is_in(value: str | None, wanted: Sequence[str]) -> bool:
-    return not wanted or (value or "").lower() in {entry.lower() for entry in wanted}
+def _is_in(value: Any, wanted: Sequence[str]) -> bool:
+    return not wanted or str(value or "").lower() in {entry.lower() for entry in wanted}
 
 
 def from_resource_graph(arm: Arm, query: Query) -> Listing:
     """The machines as Resource Graph knows them."""
     by_group_only = query.management_groups and not query.subscriptions
     readable, warnings = ({}, []) if by_group_only else _readable(arm, query)
-    scopes = _scopes(list(readable), query.management_groups)
+    scopes = _graph.scopes(list(readable), query.management_groups)
     texts = [machines_query(query), *([extensions_query(query)] if query.extensions else [])]
-    answers = _together([partial(_rows, arm, text, scope) for text in texts for scope in scopes], _GRAPH_THREADS)
-    machines = [_machine_row(row) for rows in answers[: len(scopes)] for row in rows]
-    children = {str(row["id"]).lower(): row for rows in answers[len(scopes) :] for row in rows}
-    records, more = _records(machines)
+    queries = [_graph.Query(text, scope, _cannot_list(scope)) for text in texts for scope in scopes]
+    answers = _graph.all_rows(arm, queries)
+    raws = [_graph.machine_record(row) for rows in answers[: len(scopes)] for row in rows]
     if query.extensions:
-        by_machine: dict[str, list[dict[str, Any]]] = {}
-        for key, row in children.items():
-            by_machine.setdefault(key.partition("/extensions/")[0], []).append(_extension_record(_extension_row(row)))
-        for record in records:
-            record["resources"] = by_machine.get(record["id"].lower(), [])
-    return Listing(records, warnings + more)
+        children: dict[str, dict[str, Any]] = {}
+        for row in (row for rows in answers[len(scopes) :] for row in rows):
+            key = str(row["id"]).lower()
+            children.setdefault(key.partition("/extensions/")[0], {})[key] = _extension_record(row)
+        for raw in raws:
+            raw["resources"] = list(children.get(str(raw["id"]).lower(), {}).values())
+    hosts, more = _hosts(raws)
+    return Listing(hosts, warnings + more)
 
 
-def _scopes(subscriptions: Sequence[str], management_groups: Sequence[str]) -> list[dict[str, Any]]:
-    """The scopes of the requests.
-
-    Without a scope, Resource Graph would look at no more than 10,000 subscriptions, and tell so in a header only.
-    """
-    by_subscription = [{"subscriptions": part} for part in _parts(subscriptions, _SUBSCRIPTIONS_AT_ONCE)]
-    by_group = [{"managementGroups": part} for part in _parts(management_groups, _MANAGEMENT_GROUPS_AT_ONCE)]
-    return by_subscription + by_group
+def _extension_record(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `extensions_query` in the shape of ARM's record of an extension."""
+    return {"name": row.get("name"), "properties": {**row, "type": row.get("extensionType")}}
 
 
-def _parts(values: Sequence[str], size: int) -> list[list[str]]:
-    return [list(values[start : start + size]) for start in range(0, len(values), size)]
-
-
-def _rows(arm: Arm, text: str, scope: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All rows of a query. Raises when Resource Graph does not give as many different ones as it counts."""
-    doing = f"Cannot list the Arc machines {_scope_name(scope)} with Resource Graph"
-    for _attempt in range(_ATTEMPTS):
-        rows, total = _read_pages(arm, text, scope, doing)
-        if len({str(row.get("id")).lower() for row in rows}) == len(rows) == total:
-            return rows
-    raise ArcError(
-        f"{doing}: it gave {len(rows)} rows of {'more' if total is None else total}, so the list would be incomplete.",
-        hint="Run again; if that does not help, list fewer subscriptions at once or use source: arm.",
-    )
-
-
-def _read_pages(
-    arm: Arm, text: str, scope: Mapping[str, Any], doing: str
-) -> tuple[list[Mapping[str, Any]], int | None]:
-    rows: list[Mapping[str, Any]] = []
-    token = None
-    while True:
-        # More subscriptions than Resource Graph can look through at once are an error, never a part of them.
-        options: dict[str, Any] = {"$top": _PAGE, "resultFormat": "objectArray", "allowPartialScopes": False}
-        if token:
-            options["$skipToken"] = token
-        body = {"query": text, "options": options, **scope}
-        answer = arm.post("/providers/Microsoft.ResourceGraph/resources", GRAPH_VERSION, body, doing=doing)
-        data, following = answer.get("data"), answer.get("$skipToken")
-        if not isinstance(data, list) or not all(isinstance(row, Mapping) for row in data):
-            raise ArcError(f"{doing}: Azure answers without rows.", hint="Run again later.")
-        rows.extend(data)
-        if not following and str(answer.get("resultTruncated")).lower() == "true":
-            return rows, None
-        if not following or not data or following == token:
-            return rows, answer.get("totalRecords")
-        token = following
-
-
-def _scope_name(scope: Mapping[str, Any]) -> str:
-    noun = "subscription" if "subscriptions" in scope else "management group"
-    names: list[str] = next(iter(scope.values()))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"of {noun}{'s' if len(names) > 1 else ''} {', '.join(names[:3])}{more}"
+def _cannot_list(scope: Mapping[str, Any]) -> str:
+    return f"Cannot list the Arc machines {_graph.scope_name(scope)} with Resource Graph"
 
 
 def from_arm(arm: Arm, query: Query) -> Listing:
     """The machines as ARM lists them, subscription by subscription."""
     readable, warnings = _readable(arm, query)
     places = [(name, group) for name in readable for group in query.resource_groups or (None,)]
-    lists = _together([partial(_list, arm, name, group, readable[name], query) for name, group in places], _ARM_THREADS)
+    lists = together([partial(_list, arm, name, group, readable[name], query) for name, group in places], _ARM_THREADS)
     found = {places[index][1] for index, (raw, warning) in enumerate(lists) if raw is not None or warning}
     absent = [group for group in query.resource_groups if group not in found]
     if absent and places:
         raise InputError(f"resource_groups: {', '.join(absent)} is in none of the subscriptions listed.")
-    records, more = _records(item for raw, _warning in lists for item in raw or ())
-    refused = sorted({warning for _raw, warning in lists if warning})
-    chosen = [record for record in records if matches(record, query)]
+    hosts, more = _hosts((raw for listed, _warning in lists for raw in listed or ()), query)
     if not query.extensions:
-        chosen = [{**record, "resources": None} for record in chosen]
-    return Listing(chosen, warnings + refused + more)
+        for variables in hosts:
+            variables["arc_extensions"] = None
+    refused = sorted({warning for _raw, warning in lists if warning})
+    return Listing(hosts, warnings + refused + more)
 
 
 def _list(
@@ -449,26 +308,17 @@ def _label(item: Mapping[str, Any]) -> str:
     return f"subscription {item.get('displayName')} ({item.get('subscriptionId')})"
 
 
-def _records(raws: Iterable[Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Clean records in the order of their ids, each machine once."""
-    records: dict[str, dict[str, Any]] = {}
+def _hosts(raws: Iterable[Any], query: Query | None = None) -> tuple[list[HostVars], list[str]]:
+    """The variables of each machine that `query` wants, once, in the order of the ids, and what to warn of."""
+    hosts: dict[str, HostVars] = {}
     broken = 0
     for raw in raws:
-        record = machine_record(raw)
-        if record is None:
+        try:
+            variables = host_vars(raw if isinstance(raw, Mapping) else {})
+        except InputError:
             broken += 1
         else:
-            records.setdefault(record["id"].lower(), record)
+            if query is None or matches(raw, query):
+                hosts.setdefault(variables["arc_resource_id"].lower(), variables)
     warnings = [f"{broken} records of Azure's list are left out: they have no id of an Arc machine."] if broken else []
-    return [records[key] for key in sorted(records)], warnings
-
-
-def _together(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """The results of all jobs, in their order; the first failure ends it."""
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        futures = [pool.submit(job) for job in jobs]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+    return [hosts[key] for key in sorted(hosts)], warnings

@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -293,8 +293,143 @@ def test_hostile_tags_and_shared_names_stay_harmless(tmp_path: pathlib.Path) -> 
         assert "lookup(" in shown
 
 
-def test_more_machines_than_a_page_of_resource_graph_holds(tmp_path: pathlib.Path) -> None:
-    with Lab.up(tmp_path / "state", machines=2300, subscriptions=3) as lab:
-        site = Site(lab, tmp_path)
-        assert len(site.hosts(extensions=False)) == 2300
+def pages_read(lab: Lab) -> list[dict[str, Any]]:
+    """The requests to Resource Graph since the journal was cleared, in the order of their ends."""
+    return lab.journal(kind="graph")
+
+
+def overlap(entries: Sequence[Mapping[str, Any]]) -> int:
+    """How many requests were under way at once, at most; the journal holds the end of each and how long it took."""
+    begins = [(entry["time"] - entry["duration_ms"] / 1000, 1) for entry in entries]
+    ends = [(entry["time"], -1) for entry in entries]
+    under_way = most = 0
+    for _moment, step in sorted(begins + ends):
+        under_way += step
+        most = max(most, under_way)
+    return most
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """2,300 machines in 3 subscriptions, of which the first 1,100 have an extension each."""
+    directory = tmp_path_factory.mktemp("big")
+    extension = {"publisher": "Microsoft.Azure.Monitor", "type": "AzureMonitorLinuxAgent"}
+    machines = [
+        {"name": f"srv{number:04d}", "subscription": 1 + number % 3, "extensions": [extension] * (number < 1100)}
+        for number in range(2300)
+    ]
+    (directory / "fleet.json").write_text(json.dumps(machines))
+    with Lab.up(
+        directory / "state", fleet=str(directory / "fleet.json"), subscriptions=3, page_size=200, check_specs=False
+    ) as lab:
+        yield lab
+
+
+def test_requests_are_pages_and_pages_are_read_side_by_side(big: Lab, tmp_path: pathlib.Path) -> None:
+    site = Site(big, tmp_path)
+    big.clear_journal()
+    with big.faulty(kind="graph", skip=2, delay_ms=1000):
+        found = site.hosts()
+    assert len(found) == 2300
+    assert sum(len(host["arc_extensions"]) for host in found.values()) == 1100
+    read = pages_read(big)
+    places = [entry["request_body"]["options"].get("$skip") for entry in read]
+    assert sorted(place or 0 for place in places) == [0, 0, 1000, 1000, 2000]
+    assert overlap([entry for entry, place in zip(read, places, strict=True) if place]) == 3
+    # Besides pages: which subscriptions there are.
+    assert [entry["path"] for entry in big.journal(kind="arm")] == ["/subscriptions"]
+
+
+def test_arm_s_lists_of_many_subscriptions_are_read_side_by_side(big: Lab, tmp_path: pathlib.Path) -> None:
+    site = Site(big, tmp_path)
+    big.clear_journal()
+    with big.faulty(kind="arm", path="machines", times=3, delay_ms=1000):
         assert len(site.hosts(source="arm")) == 2300
+    lists = big.journal(kind="arm", path="microsoft.hybridcompute/machines")
+    assert len({entry["path"].split("/")[2] for entry in lists}) == 3
+    assert overlap(lists) == 3
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"status": 403, "code": "AuthorizationFailed", "message": "no"},
+        {"status": 400, "code": "BadRequest", "message": "no"},
+        {"garbage": True},
+    ],
+)
+def test_a_later_page_that_fails_is_no_short_list(big: Lab, tmp_path: pathlib.Path, effect: dict[str, Any]) -> None:
+    site = Site(big, tmp_path)
+    with big.faulty(kind="graph", skip=3, **effect):
+        done = site.run()
+    assert done.returncode != 0
+    assert "Cannot list the Arc machines of" in said(done)
+    assert not json.loads(done.stdout or "{}").get("_meta", {}).get("hostvars")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cache_hit_of_a_big_fleet_makes_no_request(big: Lab, tmp_path: pathlib.Path) -> None:
+    site = Site(big, tmp_path)
+    cached = {
+        "cache": True,
+        "cache_plugin": "ansible.builtin.jsonfile",
+        "cache_connection": str(tmp_path / "cache"),
+        "groups_by": ["location"],
+        "connection": "relay",
+    }
+    first = site.list(**cached)
+    big.clear_journal()
+    assert site.list(**cached) == first
+    command = [str(BIN / "ansible"), "-i", str(site.file), "all", "--list-hosts"]
+    done = subprocess.run(command, env=site.env, text=True, capture_output=True, timeout=120, check=True)
+    assert "hosts (2300)" in done.stdout
+    assert big.journal() == []
+
+
+KNOWN = """
+import json, sys
+from ansible_collections.arcfleet.ssh.plugins.module_utils import _graph
+from ansible_collections.arcfleet.ssh.plugins.module_utils._arm import Arm
+from ansible_collections.arcfleet.ssh.plugins.module_utils._auth import AuthOptions, TokenSource
+from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
+ids = [MachineId.parse(text) for text in json.load(sys.stdin)]
+print(json.dumps(_graph.machines(Arm(TokenSource(AuthOptions.from_params({}))), ids, extensions=True)))
+"""
+
+
+@pytest.mark.parametrize("count", [3, 1900])
+def test_what_resource_graph_knows_of_some_machines_or_of_most(big: Lab, count: int) -> None:
+    ids = [machine["id"] for machine in sorted(big.machines(), key=lambda machine: machine["name"])][:count]
+    gone = ids[0].replace("srv0000", "gone")
+    big.clear_journal()
+    done = subprocess.run(
+        [sys.executable, "-c", KNOWN],
+        input=json.dumps([*(text.upper() for text in ids), gone]),
+        env={**os.environ, **big.env, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {text.lower() for text in ids}
+    for key, record in found.items():
+        assert record["id"].lower() == key
+        assert record["properties"]["status"] == "Connected"
+        assert record["properties"]["agentConfiguration"]["configMode"] == "full"
+        kinds = [extension["properties"]["type"] for extension in record["resources"]]
+        assert kinds == (["AzureMonitorLinuxAgent"] if key[-7:] < "srv1100" else [])
+    # One query for machines and one for extensions by id; all pages of the place beyond.
+    assert len(pages_read(big)) == (2 if count == 3 else 5)
+
+
+def test_hundreds_of_subscriptions_take_few_requests(tmp_path: pathlib.Path) -> None:
+    with Lab.up(tmp_path / "state", machines=300, subscriptions=300, check_specs=False) as lab:
+        site = Site(lab, tmp_path)
+        lab.clear_journal()
+        found = site.hosts()
+        assert len(found) == len({host["arc_subscription_id"] for host in found.values()}) == 300
+        asked = [entry["request_body"]["subscriptions"] for entry in pages_read(lab)]
+        assert sorted(len(subscriptions) for subscriptions in asked) == [50, 50, 250, 250]
+        assert set(site.hosts(source="arm")) == set(found)

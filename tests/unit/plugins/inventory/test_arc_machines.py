@@ -9,6 +9,7 @@ ARM is a scripted stand-in: what it is asked is counted, so that the cache can b
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import pathlib
@@ -291,9 +292,8 @@ def test_the_cache_asks_azure_for_nothing_and_gives_the_same(site: Site, arm: ty
     }
     # A cloud that would have to be asked who it is, if anybody were to log in.
     options["cloud_environment"] = "https://127.0.0.1:9"
-    plugin_module = type(inventory_loader.get("arcfleet.ssh.arc_machines")).__module__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module(plugin_module), "TokenSource", lambda login: None)
+        patch.setattr(plugin_module(), "TokenSource", lambda login: None)
         first = site.parse(**options)
     made, asked = arm.made, len(arm.asked)
     second = site.parse(**options)
@@ -321,6 +321,56 @@ def test_the_cache_is_used_for_the_same_question_only(site: Site, arm: type[Scri
     assert len(arm.asked) == asked
     site.parse(refresh=True, **cached)
     assert len(arm.asked) > asked
+
+
+def plugin_module() -> Any:
+    return importlib.import_module(type(inventory_loader.get("arcfleet.ssh.arc_machines")).__module__)
+
+
+def test_the_cache_holds_one_text_that_gives_back_what_was_put_in() -> None:
+    value = {"hosts": [{"arc_tags": {"é\u2028": "{{ x }}"}, "arc_kind": None, "arc_extensions": []}], "warnings": ["w"]}
+    text = plugin_module().packed(value)
+    assert isinstance(text, str) and text.isascii()
+    assert plugin_module().unpacked(text) == value
+
+
+@pytest.mark.parametrize(
+    "entry", [None, "x", {}, {"packed": None}, {"packed": "x"}, {"packed": "eJw="}, {"packed": "é"}]
+)
+def test_an_entry_that_cannot_be_read_is_no_entry(site: Site, arm: type[ScriptedArm], entry: Any) -> None:
+    site.write(cache=True, cache_plugin="ansible.builtin.memory")
+    plugin = inventory_loader.get("arcfleet.ssh.arc_machines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(plugin), "_key", lambda *_args: "key")
+        patch.setattr(type(plugin), "load_cache_plugin", lambda self: setattr(self, "_cache", {"key": entry}))
+        data = InventoryData()
+        plugin.parse(data, site.loader, str(site.file), cache=True)
+    assert set(data.hosts) == {"web01", "db01"}
+
+
+@pytest.mark.parametrize(
+    ("enabled", "options", "paused"),
+    [
+        (True, {}, True),
+        (False, {}, True),
+        (True, {"hostname": "{{ arc_name }}"}, False),
+        (True, {"compose": {"x": "arc_name"}}, False),
+    ],
+)
+def test_the_garbage_collector_rests_without_templates_and_is_left_as_it_was(
+    site: Site, arm: type[ScriptedArm], enabled: bool, options: dict[str, Any], paused: bool
+) -> None:
+    seen: list[bool] = []
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(InventoryData, "add_host", lambda *_args: seen.append(gc.isenabled()) or 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                site.parse(**options)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert seen == [not paused]
 
 
 @pytest.mark.parametrize(

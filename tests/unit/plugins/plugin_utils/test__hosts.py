@@ -20,9 +20,9 @@ from ansible_collections.arcfleet.ssh.plugins.plugin_utils._hosts import (
     alias,
     grouping,
     host_vars,
+    machine_of,
     unique_names,
 )
-from ansible_collections.arcfleet.ssh.plugins.plugin_utils._listing import machine_record
 
 SUB = "11111111-2222-3333-4444-555555555555"
 SUB2 = "99999999-2222-3333-4444-555555555555"
@@ -79,9 +79,7 @@ def raw(name: str = "web01", **more: object) -> dict[str, object]:
 
 
 def variables(**more: object) -> HostVars:
-    record = machine_record(raw(**more))
-    assert record is not None
-    return host_vars(record)
+    return host_vars(raw(**more))
 
 
 def test_a_whole_record_gives_every_variable() -> None:
@@ -311,4 +309,24 @@ def test_windows_is_spoken_to_in_powershell_and_absent_options_set_nothing() -> 
 def test_an_id_that_holds_more_than_an_id_is_no_machine(text: str, place: str) -> None:
     parts = {"group": "g", "name": "n", place: f"x{text}y"}
     path = "/subscriptions/{0}/resourceGroups/{group}/providers/Microsoft.HybridCompute/machines/{name}"
-    assert machine_record({"id": path.format(SUB, **parts)}) is None
+    with pytest.raises(InputError):
+        host_vars({"id": path.format(SUB, **parts)})
+
+
+@pytest.mark.parametrize("record", [{}, {"id": None}, {"id": 5}, {"id": ["/subscriptions"]}])
+def test_a_record_without_an_id_is_no_machine(record: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        host_vars(record)
+
+
+def test_the_name_is_the_id_s_whatever_the_record_says() -> None:
+    found = host_vars({**raw(), "name": "$(id) %h"})
+    assert found["arc_name"] == "web01"
+    assert machine_of(found) == machine()
+    assert str(machine_of(found)) == found["arc_resource_id"]
+
+
+def test_ten_thousand_hosts_share_the_names_of_their_variables() -> None:
+    # A name made anew for each host would cost 10 MB for 10,000 of them.
+    one, other = variables(), variables()
+    assert all(mine is yours for mine, yours in zip(one, other, strict=True))
