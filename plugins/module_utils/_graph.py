@@ -12,7 +12,7 @@ old, and what this identity may not read is missing without a word: no write is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -232,9 +232,11 @@ def machines(arm: Arm, wanted: Sequence[MachineId], *, extensions: bool = False)
     for answer in _readable_rows(arm, queries):
         for row in answer:
             key, slash, _name = str(row.get("id")).lower().partition("/extensions/")
+            if key not in found:
+                continue
             if slash:
                 children.setdefault(key, []).append(dict(row))
-            elif key in found:
+            else:
                 found[key] = machine_record(row)
     if extensions:
         return {key: {**record, "resources": children.get(key, [])} for key, record in found.items() if record}
@@ -301,6 +303,8 @@ def together(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
     with ThreadPoolExecutor(max_workers=min(threads, len(jobs))) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
+            for future in as_completed(futures):
+                future.result()
             return [future.result() for future in futures]
         finally:
             for future in futures:

@@ -67,10 +67,25 @@ def sections(settings: Settings) -> Iterator[Section]:
 # ---- ours
 
 
+INVENTORY = """\
+plugin: arcfleet.ssh.arc_machines
+connection: relay
+ssh_user: ansible
+groups_by: [os_type, status, resource_group]
+"""
+
+
+def inventory(lab: Lab) -> str:
+    """An inventory file as the README shows it; groups by template, which the lab's own has, are measured by themselves."""
+    path = lab.state_dir / "bench.arc.yml"
+    path.write_text(INVENTORY, "utf-8")
+    return str(path)
+
+
 def enable(lab: Lab, *more: str) -> tuple[list[str], dict[str, str]]:
     """The command and the environment of a run on a lab."""
     program, *arguments = ENABLE
-    command = [program, "-i", lab.env["ARCLAB_INVENTORY"], *arguments, *more]
+    command = [program, "-i", inventory(lab), *arguments, *more]
     return command, on_lab.environment(lab)
 
 
@@ -299,7 +314,7 @@ def extensions(settings: Settings, sizes: Sizes, lab: Lab) -> list[Line]:
     """The extension is there already: nothing has to be written."""
     playbook = lab.state_dir / "extension.yml"
     playbook.write_text(json.dumps([_extension_play()]), "utf-8")
-    command = ["ansible-playbook", "-i", lab.env["ARCLAB_INVENTORY"], str(playbook)]
+    command = ["ansible-playbook", "-i", inventory(lab), str(playbook)]
     env = on_lab.environment(lab)
     measured(lab, command, env)
     installed = "microsoft.hybridcompute/machines/extensions/write"
@@ -337,7 +352,7 @@ def _extension_play() -> dict[str, Any]:
         "tasks": [
             {
                 "arcfleet.ssh.arc_extension": {
-                    "machines": "{{ ansible_play_batch | map('extract', hostvars, 'arc_resource_id') }}",
+                    "machines": "{{ hostvars | arcfleet.ssh.fleet(ansible_play_batch) }}",
                     "publisher": PUBLISHER,
                     "type": EXTENSION,
                 },

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._graph import (
     rows,
     scope_name,
     scopes,
+    together,
 )
 from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
 
@@ -200,6 +203,25 @@ def test_a_page_that_fails_fails_the_list() -> None:
     with pytest.raises(ArmError, match=r"Cannot list: no\."):
         read(graph)
     assert len(graph.bodies) <= 5
+
+
+def test_a_failure_ends_it_even_while_an_earlier_job_is_under_way() -> None:
+    begun: list[int] = []
+    many = threading.Event()
+
+    def job(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            many.wait(0.2)
+        elif number == 1:
+            raise ArcError("no")
+        elif len(begun) > 60:
+            many.set()
+        time.sleep(0.002)
+
+    with pytest.raises(ArcError):
+        together([partial(job, number) for number in range(1000)], 2)
+    assert not many.is_set()
 
 
 @pytest.mark.parametrize("data", [None, {"columns": [], "rows": []}, ["x"], "rows"])
