@@ -41,6 +41,9 @@ _WRONG_SCOPE = frozenset(
     ("SubscriptionNotFound", "ResourceGroupNotFound", "InvalidResourceNamespace", "InvalidResourceType")
 )
 
+# Seconds after which a mangled answer is asked for again, each time.
+_AGAIN = (1.0, 2.0, 4.0)
+
 # Seconds between polls of an operation where the answer holds no Retry-After.
 _POLL = 10.0
 
@@ -115,7 +118,7 @@ class Arm:
         """The items of a list, page after page. A page that cannot be read raises: a list is never silently short."""
         url: str | None = self._url(path, api_version, query)
         while url:
-            page = _object(self._send("GET", url, doing), doing)
+            page = self._read(url, doing)
             if not isinstance(page.get("value"), list):
                 raise _unreadable(doing, "a page without `value`")
             yield from page["value"]
@@ -156,11 +159,20 @@ class Arm:
 
     def _get(self, url: str, doing: str) -> dict[str, Any] | None:
         try:
-            return _object(self._send("GET", url, doing), doing)
+            return self._read(url, doing)
         except ArmError as exc:
             if _is_absent(exc):
                 return None
             raise
+
+    def _read(self, url: str, doing: str) -> dict[str, Any]:
+        """The object at `url`; an answer that was mangled on its way is asked for again."""
+        for pause in _AGAIN:
+            try:
+                return _object(self._send("GET", url, doing), doing)
+            except _Unreadable:
+                self.pace.sleep(pause)
+        return _object(self._send("GET", url, doing), doing)
 
     def _send(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._run(method, url, doing, body).http_response
@@ -303,9 +315,14 @@ def _object(response: Any, doing: str) -> dict[str, Any]:
     return body
 
 
-def _unreadable(doing: str, what: str) -> ConnectionFailed:
-    return ConnectionFailed(
+class _Unreadable(ConnectionFailed):
+    """An answer came, but not one of ARM's."""
+
+
+def _unreadable(doing: str, what: str) -> _Unreadable:
+    return _Unreadable(
         f"{doing}: Azure answers with {what}.",
+        code=ConnectionFailed.__name__,
         hint="Run again; a proxy that answers in Azure's place is the usual cause.",
     )
 

@@ -15,6 +15,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,20 +110,27 @@ def check(kind: str, requests: arm.Requests, machines: int, drifted: int) -> Non
 
 
 def enablement(settings: Settings, machines: int, *, throttle: bool, sample_every: float = 0.0) -> dict[str, list[Run]]:
-    """Every kind of run, `settings.runs` times. A lab starts for each one: its token buckets are full then."""
-    runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
-    for _run in range(settings.runs):
-        place = settings.scratch / "fleet"
+    """Every kind of run, `settings.runs` times. A lab starts for each one: its token buckets are full then.
+
+    Throttled runs wait nearly all the time and disturb each other as little, so they run side by side.
+    """
+
+    def all_kinds(number: int) -> dict[str, Run]:
+        place = settings.scratch / f"fleet{number}"
+        found = {}
         for kind in KINDS:
             with Lab.up(place, machines=machines, latency_ms=LATENCY_MS, throttle=throttle, check_specs=False) as lab:
                 drifted = [machine["id"] for machine in lab.machines()[:: min(100, machines)]]
                 if kind == "drift":
                     arm.withdraw(lab, drifted)
-                run = measured(lab, *enable(lab), sample_every=sample_every)
-                check(kind, run.requests, machines, len(drifted) if kind == "drift" else 0)
-                runs[kind].append(run)
+                found[kind] = measured(lab, *enable(lab), sample_every=sample_every)
+                check(kind, found[kind].requests, machines, len(drifted) if kind == "drift" else 0)
         shutil.rmtree(place)
-    return runs
+        return found
+
+    with ThreadPoolExecutor(settings.runs if throttle else 1) as pool:
+        runs = list(pool.map(all_kinds, range(settings.runs)))
+    return {kind: [run[kind] for run in runs] for kind in KINDS}
 
 
 def figure(runs: Sequence[Run], name: str) -> float:

@@ -56,6 +56,7 @@ class Exchange:
     body: Any = None
     fault: Fault | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    carried_out: bool = False
 
 
 class Interrupted(Exception):
@@ -129,6 +130,7 @@ class Arm:
             answer = route.handler(context)
         finally:
             operations.failure_of_next = None
+        exchange.carried_out = answer.status < 400
         if context.method == "HEAD":
             return Answer(204, None, answer.headers)
         return answer

@@ -195,6 +195,18 @@ class Lab:
         expression path, resource_id, action."""
         return list(self.ask("/journal", **wanted))
 
+    def repeated_writes(self) -> list[str]:
+        """The writes that were carried out although the same write had been, with nothing else in between: "PUT path"."""
+        last: dict[str, tuple[str, Any]] = {}
+        repeated = []
+        for line in self.journal():
+            if line.get("carried_out") and line["method"] in ("PUT", "PATCH", "DELETE"):
+                write = (line["method"], line["request_body"])
+                if last.get(line["resource_id"]) == write:
+                    repeated.append(f"{line['method']} {line['path']}")
+                last[line["resource_id"]] = write
+        return repeated
+
     def clear_journal(self) -> None:
         self.ask("/journal/clear")
 

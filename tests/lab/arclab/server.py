@@ -175,6 +175,7 @@ class Server:
             "principal": exchange.caller.app_id if exchange.caller else None,
             "status": answer.status if answer is not None else None,
             "error_code": error_code,
+            "carried_out": exchange.carried_out,
             "request_body": exchange.body,
             "fault": {"id": fault.id, "effects": fault.effects} if fault is not None else None,
             "duration_ms": round((time.perf_counter() - started) * 1000, 3),
