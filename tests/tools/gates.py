@@ -109,7 +109,11 @@ def program(*command: str) -> Callable[[Log], None]:
 def types(log: Log) -> None:
     """Types; what ships and what tests it, one after the other because they share a cache."""
     faults = []
-    for what in (("plugins/module_utils", "plugins/plugin_utils"), ("tests/lab/arclab", "tests/tools"), ("tests/bench",)):
+    for what in (
+        ("plugins/module_utils", "plugins/plugin_utils"),
+        ("tests/lab/arclab", "tests/tools"),
+        ("tests/bench",),
+    ):
         try:
             log.run("mypy", "--strict", *what)
         except Failed as fault:
