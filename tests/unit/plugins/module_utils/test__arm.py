@@ -317,3 +317,30 @@ def test_nothing_secret_is_told_when_the_body_repeats_it(arm):
     with pytest.raises(ArmError) as caught:
         arm.get("/thing", VERSION, doing="x: cannot")
     assert "eyJhdWQi" not in json.dumps(caught.value.failure())
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_the_environment_is_read_once(monkeypatch, variable):
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/ca.pem")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    session = _arm._session(BASE, 8)
+    monkeypatch.delenv("HTTPS_PROXY")
+    assert session.verify == "/ca.pem"
+    assert session.proxies["https"] == "http://proxy.example:3128"
+    assert session.trust_env is False
+
+
+def test_a_proxy_is_not_used_where_it_is_excluded(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "management.azure.com")
+    assert "https" not in _arm._session(BASE, 8).proxies
+
+
+def test_an_answer_that_was_mangled_on_its_way_is_asked_for_again(arm, slept):
+    for body in ("<html>busy</html>", "[]", '{"half": '):
+        arm.script.add("GET", URL, body=body)
+    answer(arm, "GET", 200, {"ok": True})
+    assert arm.get("/thing", VERSION, doing="x: cannot") == {"ok": True}
+    assert slept == [1, 2, 4]
