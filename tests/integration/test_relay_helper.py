@@ -144,6 +144,57 @@ def test_an_agent_that_is_gone_is_told_when_the_time_is_up(start: Start) -> None
     assert "himds" in said
 
 
+def test_a_relay_that_keeps_waiting_is_dialled_a_second_time(start: Start) -> None:
+    lab = start(machines=1)
+    enable(lab)
+    (machine,) = lab.machines()
+    assert ssh(lab, machine, "true")[0] == 0
+    (log,) = (lab.state_dir / "machines").rglob("sshd.log")
+    lab.clear_journal()
+    with lab.faulty(kind="relay", delay_ms=4000, times=1):
+        process = start_ssh(lab, machine, "echo ready; cat")
+        assert process.stdout is not None
+        # An attempt that was given up and tried again would have said so.
+        assert process.stdout.read(6) == b"ready\n"
+        assert [entry["status"] for entry in upgrades(lab)] == [101]
+        # The first dial's turn comes now, too late: its sender is gone, and with it the agent's connection to sshd.
+        assert soon(lambda: len(upgrades(lab)) == 2)
+        assert soon(lambda: log.read_text().count("kex_exchange_identification: ") == 1)
+        data = os.urandom(300_000)
+        out, said = process.communicate(data, timeout=90)
+    assert (process.returncode, out, said) == (0, data, b"")
+    assert [entry["status"] for entry in upgrades(lab)] == [101, 0]
+
+
+def upgrades(lab: Lab) -> list[dict[str, Any]]:
+    """What the relay answered to senders."""
+    return [entry for entry in lab.journal(kind="relay") if entry.get("action") == "connect"]
+
+
+def soon(happens: Callable[[], bool]) -> bool:
+    """Whether it happens within half a minute."""
+    deadline = time.monotonic() + 30
+    while not (happened := happens()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return happened
+
+
+def test_the_live_relays_stalls_are_not_noticed(start: Start) -> None:
+    lab = start(machines=1, relay_profile="live")
+    enable(lab)
+    (machine,) = lab.machines()
+    assert ssh(lab, machine, "true")[0] == 0
+    # The profile's sequence is fixed: the 21st upgrade is never answered.
+    for _batch in range(4):
+        running = [start_ssh(lab, machine, "true") for _dummy in range(6)]
+        for process in running:
+            assert process.communicate(timeout=90) == (b"", b"")
+            assert process.returncode == 0
+    answers = [entry["status"] for entry in upgrades(lab)]
+    assert answers.count(101) == 25
+    assert answers.count(0) == 1
+
+
 def test_a_connection_that_is_lost_is_told(start: Start) -> None:
     lab = start(machines=1)
     enable(lab)

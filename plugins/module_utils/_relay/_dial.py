@@ -3,17 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When does the relay let us in, and what does its refusal mean?
 
-One attempt: TCP, proxy, TLS, upgrade, bounded to ten seconds, since handshakes at the live relay stall now and then.
-Around it the policy, a pure function: both 404 texts mean that the agent does not listen yet, 503 with `connection to
-localhost` that sshd does not. Request, headers and texts are as Microsoft's troubleshooting guide for SSH over Arc, the
-documentation of Azure Relay's hybrid connections protocol and aztunnel show them; there is no published contract.
-Private to arcfleet.ssh.
+A dial is TCP, proxy, TLS, upgrade. The live relay holds one upgrade in 10 to 40 for 3-7 s, whoever asks, and some for
+ever (reported by aztunnel's maintainers), so a dial that takes long gets company: an attempt is a race of at most two,
+bounded to ten seconds. Around it the policy, a pure function: both 404 texts mean that the agent does not listen yet,
+503 with `connection to localhost` that sshd does not. Request, headers and texts are as Microsoft's troubleshooting
+guide for SSH over Arc, the documentation of Azure Relay's hybrid connections protocol and aztunnel show them; there is
+no published contract. Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import select
 import socket
 import ssl
 import time
@@ -24,11 +27,17 @@ from ._tls import Tls, Trust, TrustError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Protocol
+    from collections.abc import Callable, Generator, Mapping
+    from typing import Any, Protocol, Tuple, TypeVar
 
     from .._errors import ArcError
     from ._credentials import Credentials
+
+    # What a dial has to wait for: a descriptor, events as poll knows them, and until when on time.monotonic().
+    Wait = Tuple[int, int, float]
+    Result = TypeVar("Result")
+    Steps = Generator[Wait, None, Result]
+    Opened = Tuple[Tls, bytes]
 
     class Source(Protocol):
         """Where credentials come from."""
@@ -37,8 +46,9 @@ if TYPE_CHECKING:
         def renew(self, refused: Credentials) -> Credentials: ...
 
 
-# Seconds that one attempt may take.
+# Seconds that one attempt may take, and after which of them a second dial joins the first.
 ATTEMPT = 10.0
+SECOND_AFTER = 2.0
 
 # Attempts without an answer: nobody at the address, or nothing to be heard from there.
 MOST_SILENT = 6
@@ -219,7 +229,7 @@ def connect(
         except Answer as exc:
             answer = exc
         else:
-            detail(f"{machine}: connected through {credentials.host} in {clock() - begun:.2f} s.")
+            detail(f"{machine}: connected through {credentials.host} in {clock() - begun:.3f} s.")
             return opened
         kind = answer.kind, answer.status
         counts[kind] = counts.get(kind, 0) + 1
@@ -253,6 +263,60 @@ def _short(answer: Answer) -> str:
 # --- one attempt ------------------------------------------------------------------------------------------------------
 
 
+def _wait(waiting: Mapping[Steps[Opened], Wait], until: float) -> list[Steps[Opened]]:
+    """Those whose descriptor is ready or whose time is up."""
+    poll = select.poll()
+    for descriptor, events, deadline in waiting.values():
+        poll.register(descriptor, events)
+        until = min(until, deadline)
+    ready = {descriptor for descriptor, _events in poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1)}
+    now = time.monotonic()
+    return [one for one, (descriptor, _events, deadline) in waiting.items() if descriptor in ready or now >= deadline]
+
+
+def race(
+    dial: Callable[[], Steps[Opened]],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[Mapping[Steps[Opened], Wait], float], list[Steps[Opened]]] = _wait,
+) -> Opened:
+    """The connection of whichever dial is let in first, where the second starts SECOND_AFTER the first. Raises Answer.
+
+    A second dial can only help: a refusal that would be tried again anyway waits for what the other dial brings. Any
+    other refusal ends the race. Whoever has not won is closed at once. `wait` gives those of the waiting dials that may
+    go on, none if that takes until the time given.
+    """
+    waiting: dict[Steps[Opened], Wait] = {}
+    refused: Answer | None = None
+    ready, second_at = [dial()], None
+    try:
+        while True:
+            for one in ready:
+                waiting.pop(one, None)
+                try:
+                    waiting[one] = next(one)
+                except StopIteration as won:
+                    opened: Opened = won.value
+                    return opened
+                except Answer as answer:
+                    if type(decide(answer, 0, False, ATTEMPT, count=1, age=0)) is not Retry:
+                        raise
+                    if refused is None or answer.kind == HTTP:
+                        refused = answer
+            if refused is not None and not waiting:
+                raise refused
+            if second_at is None:
+                # Not earlier: looking up the relay's name makes everything wait.
+                second_at = clock() + SECOND_AFTER
+            if clock() >= second_at:
+                ready, second_at = [dial()], float("inf")
+            else:
+                ready = wait(waiting, second_at)
+    finally:
+        for one in waiting:
+            one.close()
+
+
 class Dialler:
     """Opens WebSockets to relays. Once a front has refused P-384, it is not asked for that again."""
 
@@ -260,12 +324,18 @@ class Dialler:
         self._environ = environ
         self._trust = Trust(environ)
         self._context: ssl.SSLContext | None = None
-        self._is_wide = False
+        self._wide_context: ssl.SSLContext | None = None
+        self._addresses: dict[tuple[str, int], list[tuple[int, int, int, str, Any]]] = {}
 
-    def open(self, credentials: Credentials, port: int, deadline: float) -> tuple[Tls, bytes]:
+    def open(self, credentials: Credentials, port: int, deadline: float) -> Opened:
         """One attempt, until `deadline` on time.monotonic(). Raises Answer."""
+        self._addresses.clear()
+        return race(lambda: self._dial(credentials, port, deadline))
+
+    def _dial(self, credentials: Credentials, port: int, deadline: float) -> Steps[Opened]:
+        """All steps of one dial, never blocking but for the look-up of names. Raises Answer."""
         try:
-            return self._open(credentials, port, deadline)
+            return (yield from self._open(credentials, port, deadline))
         except _websocket.ProtocolError as exc:
             raise Answer(PROTOCOL, str(exc)) from exc
         except TrustError as exc:
@@ -279,81 +349,96 @@ class Dialler:
         except OSError as exc:
             raise Answer(SILENT, f"the connection broke off: {exc.strerror or exc}") from exc
 
-    def _open(self, credentials: Credentials, port: int, deadline: float) -> tuple[Tls, bytes]:
+    def _open(self, credentials: Credentials, port: int, deadline: float) -> Steps[Opened]:
         host, _dummy, relay_port = credentials.host.partition(":")
-        tls = self._handshake(host, int(relay_port or 443), deadline)
+        tls = yield from self._handshake(host, int(relay_port or 443), deadline)
         try:
-            early = _upgrade(tls, credentials, port, deadline)
+            return tls, (yield from _upgrade(tls, credentials, port, deadline))
         except BaseException:
             tls.close()
             raise
-        tls.setblocking(False)
-        return tls, early
 
-    def _handshake(self, host: str, port: int, deadline: float) -> Tls:
+    def _handshake(self, host: str, port: int, deadline: float) -> Steps[Tls]:
         if self._context is None:
             self._context = self._trust.quick()
+        context = self._context
         try:
-            return self._secure(host, port, self._context, deadline)
+            return (yield from self._secure(host, port, context, deadline))
         except (ssl.SSLError, ConnectionError):
-            if self._is_wide:
+            if context is self._wide_context:
                 raise
-            self._context, self._is_wide = self._trust.wide(), True
-            return self._secure(host, port, self._context, deadline)
+            self._context = self._wide()
+            return (yield from self._secure(host, port, self._context, deadline))
 
-    def _secure(self, host: str, port: int, context: ssl.SSLContext, deadline: float) -> Tls:
-        tunnel = self._tunnel(host, port, deadline)
+    def _wide(self) -> ssl.SSLContext:
+        if self._wide_context is None:
+            self._wide_context = self._trust.wide()
+        return self._wide_context
+
+    def _secure(self, host: str, port: int, context: ssl.SSLContext, deadline: float) -> Steps[Tls]:
+        tunnel = yield from self._tunnel(host, port, deadline)
         try:
             tls = Tls(tunnel, context, host)
-            _shake_hands(tls, deadline)
+            yield from _shake_hands(tls, deadline)
         except BaseException:
             tunnel.close()
             raise
         return tls
 
-    def _tunnel(self, host: str, port: int, deadline: float) -> socket.socket | Tls:
+    def _tunnel(self, host: str, port: int, deadline: float) -> Steps[socket.socket | Tls]:
         try:
             proxy = _proxy.choose(host, port, self._environ)
         except _proxy.ProxyUrlError as exc:
             raise Answer(SETTINGS, str(exc)) from exc
         if proxy is None:
-            return _tcp(host, port, deadline)
-        way: socket.socket | Tls = _tcp(proxy.host, proxy.port, deadline, f"the proxy {proxy}")
+            return (yield from self._tcp(host, port, deadline))
+        way: socket.socket | Tls = yield from self._tcp(proxy.host, proxy.port, deadline, f"the proxy {proxy}")
         try:
             if proxy.secure:
-                way = Tls(way, self._trust.wide(), proxy.host)
+                way = Tls(way, self._wide(), proxy.host)
                 try:
-                    _shake_hands(way, deadline)
+                    yield from _shake_hands(way, deadline)
                 except ssl.SSLError as exc:
                     why = getattr(exc, "verify_message", None) or exc.reason or "closed"
                     raise Answer(PROXY, f"no TLS with the proxy {proxy} ({why})", 400) from exc
-            _ask_proxy(way, proxy, host, port, deadline)
+            yield from _ask_proxy(way, proxy, host, port, deadline)
         except BaseException:
             way.close()
             raise
         return way
 
+    def _tcp(self, host: str, port: int, deadline: float, what: str = "the relay") -> Steps[socket.socket]:
+        addresses = self._resolve(host, port)
+        failure: OSError | None = None
+        for index, (family, kind, protocol, _name, address) in enumerate(addresses):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.setblocking(False)
+                # An address that swallows packets must leave time for the next one.
+                patience = _left(deadline) / (len(addresses) - index)
+                yield from _connect(made, address, time.monotonic() + patience)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return made
+            except OSError as exc:
+                made.close()
+                failure = exc
+            except BaseException:
+                made.close()
+                raise
+        why = "no answer" if isinstance(failure, TimeoutError) else getattr(failure, "strerror", None) or failure
+        raise Answer(UNREACHABLE, f"{what} cannot be connected to ({why})") from failure
 
-def _tcp(host: str, port: int, deadline: float, what: str = "the relay") -> socket.socket:
-    try:
-        # As bytes, the name spares the import of the IDNA codec.
-        addresses = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as exc:
-        raise Answer(UNREACHABLE, f"the name {host} cannot be resolved ({getattr(exc, 'strerror', exc)})") from exc
-    failure: OSError | None = None
-    for index, (family, kind, protocol, _name, address) in enumerate(addresses):
-        made = socket.socket(family, kind, protocol)
-        try:
-            # An address that swallows packets must leave time for the next one.
-            made.settimeout(_left(deadline) / (len(addresses) - index))
-            made.connect(address)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return made
-        except OSError as exc:
-            made.close()
-            failure = exc
-    why = "no answer" if isinstance(failure, socket.timeout) else getattr(failure, "strerror", None) or failure
-    raise Answer(UNREACHABLE, f"{what} cannot be connected to ({why})") from failure
+    def _resolve(self, host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+        """The addresses of a name, looked up once for both dials of an attempt: it makes both of them wait."""
+        if (host, port) not in self._addresses:
+            try:
+                # As bytes, the name spares the import of the IDNA codec.
+                found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+            except (socket.gaierror, UnicodeError) as exc:
+                why = getattr(exc, "strerror", exc)
+                raise Answer(UNREACHABLE, f"the name {host} cannot be resolved ({why})") from exc
+            self._addresses[host, port] = list(found)
+        return self._addresses[host, port]
 
 
 def _left(deadline: float) -> float:
@@ -363,13 +448,40 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _shake_hands(tls: Tls, deadline: float) -> None:
-    tls.settimeout(_left(deadline))
-    while not tls.handshake():
-        tls.settimeout(_left(deadline))
+def _until(way: socket.socket | Tls, events: int, deadline: float) -> Steps[None]:
+    """Wait for `way`; whether something came is for the caller to find out. Raises TimeoutError."""
+    _left(deadline)
+    yield way.fileno(), events, deadline
 
 
-def _receive_head(way: socket.socket | Tls, deadline: float) -> tuple[bytes, bytes]:
+def _connect(made: socket.socket, address: Any, deadline: float) -> Steps[None]:
+    while True:
+        status = made.connect_ex(address)
+        if status in (0, errno.EISCONN):
+            return
+        if status not in (errno.EINPROGRESS, errno.EALREADY):
+            raise OSError(status, os.strerror(status))
+        yield from _until(made, select.POLLOUT, deadline)
+
+
+def _shake_hands(tls: Tls, deadline: float) -> Steps[None]:
+    while True:
+        try:
+            if tls.handshake():
+                return
+        except BlockingIOError:
+            yield from _until(tls, select.POLLIN, deadline)
+
+
+def _receive(way: socket.socket | Tls, view: memoryview, deadline: float) -> Steps[int]:
+    while True:
+        try:
+            return way.recv_into(view)
+        except BlockingIOError:
+            yield from _until(way, select.POLLIN, deadline)
+
+
+def _receive_head(way: socket.socket | Tls, deadline: float) -> Steps[tuple[bytes, bytes]]:
     """The header block of an answer, and what came after it."""
     data = bytearray()
     view = memoryview(bytearray(16 * 1024))
@@ -379,8 +491,7 @@ def _receive_head(way: socket.socket | Tls, deadline: float) -> tuple[bytes, byt
             return head, rest
         if len(data) > _websocket.LONGEST_HEAD:
             raise _websocket.ProtocolError("the answer has endless headers")
-        way.settimeout(_left(deadline))
-        count = way.recv_into(view)
+        count = yield from _receive(way, view, deadline)
         if not count:
             if data:
                 raise _websocket.ProtocolError("the answer is incomplete or not HTTP")
@@ -388,19 +499,21 @@ def _receive_head(way: socket.socket | Tls, deadline: float) -> tuple[bytes, byt
         data += view[:count]
 
 
-def _send(way: socket.socket | Tls, data: bytes, deadline: float) -> None:
-    way.settimeout(_left(deadline))
-    if isinstance(way, Tls):
-        way.send(data)
-        way.flush()
-    else:
-        way.sendall(data)
+def _send(way: socket.socket | Tls, data: bytes, deadline: float) -> Steps[None]:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[way.send(rest) :]
+        except BlockingIOError:
+            yield from _until(way, select.POLLOUT, deadline)
+    while isinstance(way, Tls) and not way.flush():
+        yield from _until(way, select.POLLOUT, deadline)
 
 
-def _ask_proxy(way: socket.socket | Tls, proxy: _proxy.Proxy, host: str, port: int, deadline: float) -> None:
+def _ask_proxy(way: socket.socket | Tls, proxy: _proxy.Proxy, host: str, port: int, deadline: float) -> Steps[None]:
     try:
-        _send(way, proxy.connect_request(host, port), deadline)
-        block, rest = _receive_head(way, deadline)
+        yield from _send(way, proxy.connect_request(host, port), deadline)
+        block, rest = yield from _receive_head(way, deadline)
         head = _websocket.parse_head(block)
     except _websocket.ProtocolError as exc:
         raise Answer(PROXY, f"the proxy {proxy} does not speak HTTP", 400) from exc
@@ -412,7 +525,7 @@ def _ask_proxy(way: socket.socket | Tls, proxy: _proxy.Proxy, host: str, port: i
         raise Answer(PROXY, f"the proxy {proxy} sends data of its own", 400)
 
 
-def _upgrade(tls: Tls, credentials: Credentials, port: int, deadline: float) -> bytes:
+def _upgrade(tls: Tls, credentials: Credentials, port: int, deadline: float) -> Steps[bytes]:
     key = _websocket.new_key()
     path = f"/$hc/{credentials.hybrid_connection}?sb-hc-action=connect&sb-hc-id={_uuid4()}"
     request = _websocket.upgrade_request(
@@ -426,17 +539,17 @@ def _upgrade(tls: Tls, credentials: Credentials, port: int, deadline: float) -> 
             "User-Agent": "arcfleet.ssh",
         },
     )
-    _send(tls, request, deadline)
-    block, rest = _receive_head(tls, deadline)
+    yield from _send(tls, request, deadline)
+    block, rest = yield from _receive_head(tls, deadline)
     head = _websocket.parse_head(block)
     if head.status == 101:
         _websocket.check_upgrade(head, key)
         return rest
-    body = _websocket.body_text(head, _receive_body(tls, head, rest, deadline))
+    body = _websocket.body_text(head, (yield from _receive_body(tls, head, rest, deadline)))
     raise Answer(HTTP, _join(head.reason, body), head.status)
 
 
-def _receive_body(tls: Tls, head: _websocket.Head, data: bytes, deadline: float) -> bytes:
+def _receive_body(tls: Tls, head: _websocket.Head, data: bytes, deadline: float) -> Steps[bytes]:
     """What an error answer says, as far as it comes within a second."""
     length = head.headers.get("content-length", "")
     wanted = min(int(length), _LONGEST_BODY) if length.isdigit() else _LONGEST_BODY
@@ -444,8 +557,7 @@ def _receive_body(tls: Tls, head: _websocket.Head, data: bytes, deadline: float)
     patience = min(deadline, time.monotonic() + 1)
     try:
         while len(data) < wanted and not data.endswith(b"0\r\n\r\n"):
-            tls.settimeout(_left(patience))
-            count = tls.recv_into(view)
+            count = yield from _receive(tls, view, patience)
             if not count:
                 break
             data += bytes(view[:count])

@@ -5,6 +5,7 @@
 
 One thread and poll: TLS state may not be shared by two, and each direction waits for its own slow side only. At most
 one buffer is under way in each direction, so whoever reads slowly slows down the other end, not this process's memory.
+Waking each other up is what costs most, so ssh's pipes are made larger once much passes through them.
 The relay drops connections that are idle for some 120 seconds, hence the pings. Close codes: documentation of Azure
 Relay's hybrid connections protocol. Private to arcfleet.ssh.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 import time
 
 from ._websocket import (
@@ -62,6 +64,10 @@ HANG_UP = 1.0
 _RECEIVE = 256 * 1024
 _BURST = 8
 _VIEWS = 512
+
+# ssh's pipes hold 64 KiB. Linux counts what all pipes of a user may hold and by default stops at 64 MiB, hence no more.
+_PIPE = 256 * 1024
+_SET_PIPE_SIZE = 1031
 
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -114,6 +120,7 @@ class Pump:
         self._source_open = True
         self._sink_open = True
         self._sendable = True
+        self._small_pipes = {source, sink}
         # When to stop waiting for the other side's close frame; set once ours is on its way.
         self._closing: float | None = None
         self._ending: Ending | None = None
@@ -182,7 +189,9 @@ class Pump:
     # --- ssh -> relay -------------------------------------------------------------------------------------------------
 
     def _upload(self) -> None:
-        for _turn in range(_BURST):
+        for turn in range(_BURST):
+            if turn:
+                self._enlarge(self._source)
             try:
                 count = os.readv(self._source, [self._payload])
             except BlockingIOError:
@@ -288,6 +297,8 @@ class Pump:
             try:
                 count = os.writev(self._sink, self._undelivered[:_VIEWS])
             except BlockingIOError:
+                if self._enlarge(self._sink):
+                    continue
                 return
             except OSError:
                 self._sink_closed()
@@ -299,6 +310,21 @@ class Pump:
             del self._undelivered[:done]
             if count:
                 self._undelivered[0] = self._undelivered[0][count:]
+
+    def _enlarge(self, descriptor: int) -> bool:
+        """Make one of ssh's pipes larger, once; whether it has become so."""
+        if descriptor not in self._small_pipes:
+            return False
+        self._small_pipes.discard(descriptor)
+        if sys.platform != "linux":
+            return False
+        from fcntl import fcntl
+
+        try:
+            return fcntl(descriptor, _SET_PIPE_SIZE, _PIPE) >= _PIPE
+        except OSError:
+            # It is none, or the user's pipes hold enough already.
+            return False
 
     def _sink_closed(self) -> None:
         """ssh has gone."""

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-# Ciphertext taken from the kernel at once, in bytes.
+# Ciphertext taken from the kernel, and given to it, at once, in bytes. For what is given, memory is asked for each time:
+# above 128 KiB malloc would get it from the kernel, page by page.
 _CHUNK = 256 * 1024
+_PIECE = 96 * 1024
 
 # Where distributions keep their certificates, for a Python whose OpenSSL looks elsewhere.
 _BUNDLES = (
@@ -107,10 +109,7 @@ def _why(exc: BaseException) -> str:
 
 
 class Tls:
-    """A TLS connection over a socket or over another Tls. Nothing here waits: BlockingIOError says "not yet".
-
-    With a socket that has a time-out instead of being non-blocking, operations wait that long.
-    """
+    """A TLS connection over a non-blocking socket or over another Tls. BlockingIOError says "not yet"."""
 
     def __init__(self, lower: socket.socket | Tls, context: ssl.SSLContext, host: str) -> None:
         self._lower = lower
@@ -127,16 +126,13 @@ class Tls:
         return self._lower.fileno()
 
     def close(self) -> None:
-        """Close the socket; what is not flushed is lost."""
+        """Say good-bye and close the socket; what the kernel does not take at once is lost."""
+        with contextlib.suppress(OSError):
+            try:
+                self._tls.unwrap()
+            finally:
+                self.flush()
         self._lower.close()
-
-    def setblocking(self, flag: bool) -> None:
-        """As for sockets."""
-        self._lower.setblocking(flag)
-
-    def settimeout(self, seconds: float) -> None:
-        """As for sockets."""
-        self._lower.settimeout(seconds)
 
     @property
     def ready(self) -> bool:
@@ -161,10 +157,10 @@ class Tls:
 
     def recv_into(self, view: memoryview) -> int:
         """Fill `view` as far as bytes are at hand; 0 at the end of the stream."""
-        total = 0
-        while total < len(view):
+        total, size, read = 0, len(view), self._tls.read
+        while total < size:
             try:
-                count = self._tls.read(len(view) - total, view[total:])
+                count = read(size - total, view[total:])
             except ssl.SSLWantReadError:
                 if total:
                     break
@@ -175,7 +171,7 @@ class Tls:
             if not count:
                 break
             total += int(count)
-        self._full = total == len(view)
+        self._full = total == size
         return total
 
     def send(self, data: bytes | memoryview) -> int:
@@ -190,7 +186,7 @@ class Tls:
             if isinstance(self._lower, Tls) and not self._lower.flush():
                 return False
             if not self._unsent:
-                data = self._outgoing.read()
+                data = self._outgoing.read(_PIECE)
                 if not data:
                     return True
                 self._unsent = memoryview(data)

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import pathlib
+import select
 import socket
 import ssl
 import threading
@@ -34,6 +37,7 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._relay._dial import (
     Stop,
     decide,
 )
+from ansible_collections.arcfleet.ssh.plugins.module_utils._relay._pump import Pump
 
 NO_ENDPOINT = "Endpoint does not exist. TrackingId:118dae85_G13, SystemTracker:sb://x, Timestamp:2025-04-24T11:08:04."
 NO_LISTENER = "There are no listeners connected for the endpoint. TrackingId:1"
@@ -238,6 +242,128 @@ def test_stalls_between_404s_do_not_use_up_the_patience() -> None:
     assert play.now > 120
 
 
+# --- the race --------------------------------------------------------------------------------------------------------
+
+
+class Heat:
+    """Dials that take some seconds of the heat's own time: each ends with an answer, or is let in."""
+
+    def __init__(self, *lanes: tuple[float, Answer | None]) -> None:
+        self.now = 0.0
+        self.started: list[float] = []
+        self.closed: dict[int, float] = {}
+        self._lanes = lanes
+
+    def dial(self) -> Iterator[Any]:
+        number = len(self.started)
+        self.started.append(self.now)
+        return self._run(number, self.now + self._lanes[number][0], self._lanes[number][1])
+
+    def _run(self, number: int, end: float, answer: Answer | None) -> Iterator[Any]:
+        try:
+            while self.now < end:
+                yield number, 0, end
+        except GeneratorExit:
+            self.closed[number] = self.now
+            raise
+        if answer is not None:
+            raise answer
+        return f"relay {number}", b"early"
+
+    def wait(self, waiting: Any, until: float) -> list[Any]:
+        assert 0 < len(waiting) <= 2
+        self.now = min([until, *(end for _number, _events, end in waiting.values())])
+        return [one for one, (_number, _events, end) in waiting.items() if end <= self.now]
+
+    def run(self) -> Any:
+        return _dial.race(self.dial, clock=lambda: self.now, wait=self.wait)  # type: ignore[arg-type]
+
+
+SILENCE = Answer(SILENT, "no answer within 10 s")
+
+
+@pytest.mark.parametrize(
+    ("lanes", "winner", "at", "started"),
+    [
+        ([(0.6, None)], 0, 0.6, [0]),
+        ([(1.9, None)], 0, 1.9, [0]),
+        ([(5, None), (0.5, None)], 1, 2.5, [0, 2]),
+        ([(2.3, None), (5, None)], 0, 2.3, [0, 2]),
+        ([(10, SILENCE), (7, None)], 1, 9, [0, 2]),
+        # Refusals that would be tried again wait for the other dial, whichever that is.
+        ([(5, None), (0.5, refusal(404, NO_LISTENER))], 0, 5, [0, 2]),
+        ([(5, None), (0.5, refusal(503))], 0, 5, [0, 2]),
+        ([(5, None), (0.5, Answer(SILENT, "the connection broke off"))], 0, 5, [0, 2]),
+        ([(5, None), (0.5, Answer(UNREACHABLE, "refused"))], 0, 5, [0, 2]),
+        ([(2.2, refusal(404, NO_ENDPOINT)), (0.5, None)], 1, 2.5, [0, 2]),
+        ([(3, Answer(SILENT, "the connection broke off")), (2, None)], 1, 4, [0, 2]),
+    ],
+)
+def test_whoever_is_let_in_first_wins(
+    lanes: list[tuple[float, Answer | None]], winner: int, at: float, started: list[float]
+) -> None:
+    heat = Heat(*lanes)
+    assert heat.run() == (f"relay {winner}", b"early")
+    assert heat.now == at
+    assert heat.started == started
+    # A dial that ended by itself needs no closing; the other one is closed in the same moment.
+    loser = 1 - winner
+    ended = len(started) == 1 or started[loser] + lanes[loser][0] <= at
+    assert heat.closed == ({} if ended else {loser: at})
+
+
+@pytest.mark.parametrize(
+    ("lanes", "answer", "at"),
+    [
+        # Alone, a refusal counts at once.
+        ([(0.3, refusal(404, NO_LISTENER))], "404", 0.3),
+        ([(0.3, Answer(SILENT, "reset"))], "reset", 0.3),
+        # What no other dial could change ends the race.
+        ([(5, None), (0.5, refusal(401))], "401", 2.5),
+        ([(5, None), (0.5, refusal(403))], "403", 2.5),
+        ([(5, None), (0.5, refusal(503, NO_SSHD))], "503", 2.5),
+        ([(5, None), (0.5, refusal(400))], "400", 2.5),
+        ([(5, None), (0.5, Answer(CERTIFICATE, "expired"))], "expired", 2.5),
+        ([(5, None), (0.5, Answer(PROXY, "login", 407))], "407", 2.5),
+        ([(2.1, refusal(401)), (5, None)], "401", 2.1),
+        # Of two refusals the relay's own word says more.
+        ([(10, SILENCE), (0.5, refusal(404, NO_LISTENER))], "404", 10),
+        ([(2.5, refusal(404, NO_LISTENER)), (8, SILENCE)], "404", 10),
+        ([(10, SILENCE), (8, SILENCE)], "no answer", 10),
+    ],
+)
+def test_refusals_of_a_race(lanes: list[tuple[float, Answer | None]], answer: str, at: float) -> None:
+    heat = Heat(*lanes)
+    with pytest.raises(Answer, match=answer):
+        heat.run()
+    assert heat.now == at
+    assert len(heat.started) == len(lanes)
+    # Nothing is left behind, also while the exception is looked at.
+    assert set(heat.closed) == {
+        number for number, (seconds, _answer) in enumerate(lanes) if heat.started[number] + seconds > at
+    }
+
+
+def test_an_interrupted_race_closes_both() -> None:
+    heat = Heat((5, None), (5, None))
+    real = heat.wait
+
+    def interrupted(waiting: Any, until: float) -> list[Any]:
+        if len(waiting) == 2:
+            raise KeyboardInterrupt
+        return real(waiting, until)
+
+    heat.wait = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        heat.run()
+    assert heat.closed == {0: 2, 1: 2}
+
+
+def test_a_second_dial_leaves_time_for_both_within_an_attempt() -> None:
+    # A spike of the live relay takes 3-7 s, also for the second dial.
+    assert _dial.SECOND_AFTER + 7 < _dial.ATTEMPT
+
+
 # --- one attempt -----------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +537,139 @@ def test_a_dribbling_answer_is_given_up(authority: Authority, relay: Relay) -> N
     assert refused.value.kind == SILENT
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dial, "SECOND_AFTER", 0.15)
+
+
+class Pair:
+    """The relay's side of a race: the first to come is held until `release`, the second is let in and echoes."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.over = threading.Event()
+        self.left: bytes | None = None
+        self.loser: Peer | None = None
+
+    def __call__(self, peer: Peer) -> None:
+        if self.loser is not None:
+            peer.accept(frame(2, b"SSH-2.0-x"))
+            while (got := peer.read_frame())[0] == 2:
+                peer.send(frame(2, got[1]))
+            return
+        self.loser = peer
+        peer.stream.suppress_ragged_eofs = False
+        self.release.wait(5)
+        try:
+            # Nothing but TLS's own good-bye may come: anything else raises or is data.
+            self.left = peer.stream.recv(100)
+            peer.accept(frame(2, b"SSH-2.0-late"))
+        finally:
+            self.over.set()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_loser_is_told_at_once_and_gets_nothing(
+    authority: Authority, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[Any] = []
+    getaddrinfo = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *what, **how: (looked_up.append(what), getaddrinfo(*what, **how))[1]
+    )
+    pair = Pair()
+    pair.release.set()
+    double = relay(pair)
+    tls, early = dial(double.port, trusting(authority))
+    try:
+        # While the winner is open still.
+        assert pair.over.wait(5)
+        assert pair.left == b""
+        assert frame(2, b"SSH-2.0-x").startswith(early)
+        assert len(double.requests) == 2
+        assert len({peer.head.split(b"sb-hc-id=")[1].split()[0] for peer in double.requests}) == 2
+        assert len(looked_up) == 1
+    finally:
+        tls.close()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_winner_is_not_disturbed_by_what_the_loser_hears_later(authority: Authority, relay: Relay) -> None:
+    pair = Pair()
+    double = relay(pair)
+    tls, early = dial(double.port, trusting(authority))
+    sent = os.urandom(100_000)
+    source, feed = os.pipe()
+    drain, sink = os.pipe()
+    for descriptor in (source, sink):
+        os.set_blocking(descriptor, False)
+    pump = threading.Thread(target=Pump(tls, source, sink, early=early).run, daemon=True)
+    pump.start()
+    try:
+        received = os.read(drain, 9)
+        for start in range(0, len(sent), 10_000):
+            os.write(feed, sent[start : start + 10_000])
+            if start == 50_000:
+                pair.release.set()
+                assert pair.over.wait(5)
+            goal = 9 + start + 10_000
+            while len(received) < goal:
+                received += os.read(drain, goal - len(received))
+        assert received == b"SSH-2.0-x" + sent
+    finally:
+        os.close(feed)
+        pump.join(5)
+        tls.close()
+        for descriptor in (source, drain, sink):
+            os.close(descriptor)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_handshake_that_stalls_gets_company_too(authority: Authority, relay: Relay) -> None:
+    double = relay(Peer.accept)
+    with socket.create_server(("127.0.0.1", 0)) as front:
+
+        def serve() -> None:
+            mute, _dummy = front.accept()
+            client, _dummy = front.accept()
+            _bridge(client, socket.create_connection(("127.0.0.1", double.port)))
+            mute.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        dial(front.getsockname()[1], trusting(authority))[0].close()
+    assert double.handshakes == 1
+
+
+@pytest.mark.usefixtures("hurried")
+def test_both_held_for_ever(authority: Authority, relay: Relay) -> None:
+    gone = threading.Event()
+    double = relay(lambda _peer: gone.wait(5) and None)
+    with pytest.raises(Answer, match="no answer"):
+        dial(double.port, trusting(authority), patience=0.8)
+    gone.set()
+    assert len(double.requests) == 2
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    authority: Authority, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = relay(Peer.accept)
+    with socket.socket() as deaf:
+        # A listener whose queue is full swallows packets.
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        fillers = [socket.socket() for _dummy in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        addresses = [(*kind, deaf.getsockname()), (*kind, ("127.0.0.1", double.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_what, **_how: addresses)
+        dial(double.port, trusting(authority), patience=1.0)[0].close()
+        for filler in fillers:
+            filler.close()
+
+
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -490,8 +749,6 @@ class ProxyDouble:
 
 def _bridge_tls(stream: ssl.SSLSocket, relay: socket.socket) -> None:
     """In one thread, as a TLS connection may not be used by two."""
-    import select
-
     while True:
         ready = [stream] if stream.pending() else select.select([stream, relay], [], [], 5)[0]
         if not ready:
@@ -544,11 +801,13 @@ def test_tls_inside_tls(authority: Authority, relay: Relay, proxy: Callable[...,
     double = relay(lambda peer: (peer.accept(big), peer.read_frame())[0])
     way = proxy(context=authority.server_context())
     tls, early = dial(double.port, trusting(authority, HTTPS_PROXY=f"https://localhost:{way.port}"))
-    tls.settimeout(5)
     view = memoryview(bytearray(len(big)))
     received = len(early)
     while received < len(big):
-        received += tls.recv_into(view[: len(big) - received])
+        if not tls.ready:
+            assert select.select([tls], [], [], 5)[0]
+        with contextlib.suppress(BlockingIOError):
+            received += tls.recv_into(view[: len(big) - received])
     tls.close()
 
 

@@ -13,6 +13,7 @@ import hashlib
 import os
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -337,6 +338,43 @@ def test_a_slow_relay_slows_ssh_down(stage: Build) -> None:
     # Nor does it keep the relay's data waiting.
     scene.relay.sendall(frame(2, b"still here"))
     assert scene.read_exactly(10) == b"still here"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of pipes can be changed on Linux only")
+def test_only_bulk_data_makes_the_pipes_larger(stage: Build) -> None:
+    from fcntl import F_GETPIPE_SZ, fcntl
+
+    scene = stage()
+    pipes = {"down": scene.read_ssh, "up": scene.write_ssh}
+    before = {name: fcntl(pipe, F_GETPIPE_SZ) for name, pipe in pipes.items()}
+    os.write(scene.write_ssh, b"keystroke")
+    scene.peer.read_frame()
+    scene.relay.sendall(frame(2, bytes(30_000)))
+    scene.read_exactly(30_000)
+    assert {name: fcntl(pipe, F_GETPIPE_SZ) for name, pipe in pipes.items()} == before
+    scene.relay.sendall(frame(2, bytes(400_000)))
+    scene.read_exactly(400_000)
+    assert fcntl(scene.read_ssh, F_GETPIPE_SZ) == _pump._PIPE > before["down"]
+    assert fcntl(scene.write_ssh, F_GETPIPE_SZ) == before["up"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of pipes can be changed on Linux only")
+def test_so_does_bulk_data_of_ssh() -> None:
+    from fcntl import F_GETPIPE_SZ, fcntl
+
+    scene = Stage()
+    try:
+        # All that the pipe holds before the pump looks at it.
+        os.write(scene.write_ssh, bytes(65536))
+        scene.start()
+        assert [scene.peer.read_frame() for _dummy in range(3)] == [
+            (2, bytes(32760)),
+            (2, bytes(32760)),
+            (2, bytes(16)),
+        ]
+        assert fcntl(scene.write_ssh, F_GETPIPE_SZ) == _pump._PIPE
+    finally:
+        scene.close()
 
 
 def test_idle_connections_are_pinged_and_stay(stage: Build) -> None:
