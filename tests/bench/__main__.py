@@ -30,7 +30,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lab"), str(HERE.parent / "integrat
 import report
 from harness import Settings
 
-BENCHES = ("control_plane", "inventory", "connect")
+BENCHES = ("limits", "control_plane", "inventory", "connect")
 BROKEN, MISSED = 1, 3
 log = logging.getLogger("bench")
 

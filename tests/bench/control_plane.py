@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What does it cost to enable a fleet, beside what Azure allows and beside what users have today?
+"""What does it cost to enable a fleet, by itself and beside what users have today?
 
 The playbook `arcfleet.ssh.enable` with its tag `control_plane`: new machines, a fleet where all is right already
 (steady), and one where 1 % of the service configurations were deleted (drift). Each run has a process, a lab and full
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ class Run:
 class Sizes:
     """How many machines each part has."""
 
-    throttled: Sequence[int]
     free: Sequence[int]
     fleet: int
     few: int
@@ -53,14 +51,12 @@ class Sizes:
     @classmethod
     def of(cls, settings: Settings) -> Sizes:
         if settings.quick:
-            return cls(throttled=(6,), free=(6,), fleet=6, few=2)
-        throttled = (200, 1000, 10_000) if settings.full else (200, 1000)
-        return cls(throttled=throttled, free=(200, 1000, 10_000), fleet=200, few=20)
+            return cls(free=(6,), fleet=6, few=2)
+        return cls(free=(200, 1000, 10_000), fleet=200, few=20)
 
 
 def sections(settings: Settings) -> Iterator[Section]:
     sizes = Sizes.of(settings)
-    yield throttled(settings, sizes)
     yield free(settings, sizes)
     yield from beside(settings, sizes)
 
@@ -135,39 +131,6 @@ def enablement(settings: Settings, machines: int, *, throttle: bool, sample_ever
 
 def figure(runs: Sequence[Run], name: str) -> float:
     return median([run.sample for run in runs], name)
-
-
-# ---- beside what Azure allows
-
-
-def throttled(settings: Settings, sizes: Sizes) -> Section:
-    """Wall time beside the bound of ARM's token buckets."""
-    lines = []
-    for machines in sizes.throttled:
-        for kind, runs in enablement(settings, machines, throttle=True).items():
-            least = statistics.median(arm.bound(run.requests.buckets) for run in runs)
-            wall = figure(runs, "wall")
-            last = runs[-1].requests
-            lines.append(
-                Line(
-                    f"{machines:,} machines, {kind}: wall",
-                    f"{wall:.1f} s ({last})",
-                    f"{least:.1f} s" if least else "0 s: the buckets hold all requests",
-                    wall / least if least else None,
-                    "≤ 1.1" if least else "",
-                    wall <= 1.1 * least if least else None,
-                )
-            )
-    notes = [
-        f"""\
-Beside: the least time that ARM's token buckets allow for the requests that were made, if all are full at the start (reads 250 and 25 a
-second, writes 200 and 10 a second, for each subscription and principal). {LATENCY_MS:g} ms of latency; the lab enforces the buckets."""
-    ]
-    if 10_000 not in sizes.throttled:
-        notes.append("""\
-10,000 machines are not measured here: Azure lets their 20,000 writes through in 33 minutes, each time (`--full` does). The next table has
-them without token buckets.""")
-    return Section("Enable, at the pace that Azure allows", lines, notes)
 
 
 # ---- what it costs
