@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ import on_lab
 from arclab.client import Lab
 
 LATENCY_MS = 20.0
+# Seconds between the beginnings of runs that go side by side.
+STAGGER = 9.0
 KINDS = ("new", "steady", "drift")
 PUBLISHER, EXTENSION = "Microsoft.Azure.ActiveDirectory", "AADSSHLoginForLinux"
 ENABLE = ("ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane")
@@ -108,10 +111,11 @@ def check(kind: str, requests: arm.Requests, machines: int, drifted: int) -> Non
 def enablement(settings: Settings, machines: int, *, throttle: bool, sample_every: float = 0.0) -> dict[str, list[Run]]:
     """Every kind of run, `settings.runs` times. A lab starts for each one: its token buckets are full then.
 
-    Throttled runs wait nearly all the time and disturb each other as little, so they run side by side.
+    Throttled runs wait nearly all the time and disturb each other as little, so they run side by side; only not their starts.
     """
 
     def all_kinds(number: int) -> dict[str, Run]:
+        time.sleep(STAGGER * number if throttle else 0)
         place = settings.scratch / f"fleet{number}"
         found = {}
         for kind in KINDS:
