@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._auth import TokenSource, ca_bundle
-from ._errors import ArmError, ConnectionFailed, Interrupted, OperationTimeout, arm_error, redact
-from ._pacing import LONGEST_WAIT, WRITING, Pace, again, lane_of, retry_after
+from ._errors import ArmError, ConnectionFailed, Interrupted, OperationTimeout, Throttled, arm_error, redact
+from ._pacing import LONGEST_WAIT, WRITING, Pace, again, come_back_after, lane_of, retry_after
 
 try:
     import requests
@@ -44,6 +44,9 @@ _WRONG_SCOPE = frozenset(
 # Seconds after which a mangled answer is asked for again, each time.
 _AGAIN = (1.0, 2.0, 4.0)
 
+# How many fresh logins a request gets whose token is refused.
+_LOGINS = 2
+
 # Seconds between polls of an operation where the answer holds no Retry-After.
 _POLL = 10.0
 
@@ -54,7 +57,7 @@ class Arm:
     """ARM of one cloud for one identity. Safe to share between threads, which share its pace; `connections` bounds the pool.
 
     `doing` in each call is the beginning of the sentence that an error completes: "web01: cannot read the endpoint".
-    All calls raise ArmError, AuthError or ConnectionFailed.
+    All calls raise ArmError, AuthError, ConnectionFailed, Throttled or Interrupted.
     """
 
     def __init__(self, credential: TokenSource, *, connections: int = 32, pace: Pace | None = None) -> None:
@@ -179,8 +182,10 @@ class Arm:
 
     def _run(self, method: str, url: str, doing: str, body: Mapping[str, Any] | None = None) -> Any:
         answer = self._once(method, url, doing, body)
-        if answer.http_response.status_code == 401:
-            # Refused without a challenge (expired early, revoked): a fresh login gets one try.
+        for _attempt in range(_LOGINS):
+            if answer.http_response.status_code != 401:
+                break
+            # Refused without a challenge: expired early or revoked, and for another thread's new token perhaps again.
             self._credential.forget(answer.http_request.headers.get("Authorization", ""))
             answer = self._once(method, url, doing, body)
         if answer.http_response.status_code >= 400:
@@ -191,7 +196,7 @@ class Arm:
         request = HttpRequest(method, url, json=body)
         try:
             return self._client.send_request(request, _return_pipeline_response=True, stream=False)
-        except (Interrupted, ConnectionFailed) as exc:
+        except (Interrupted, ConnectionFailed, Throttled) as exc:
             raise type(exc)(f"{doing}: {exc.message}", hint=exc.hint) from exc
         except AzureError as exc:
             failure = _no_answer(doing, self._credential.cloud.resource_manager, exc)
@@ -205,8 +210,8 @@ class Arm:
             poller.run()
         except Interrupted as exc:
             raise Interrupted(f"{doing}: {exc.message} The operation goes on in Azure.", hint=exc.hint) from exc
-        except ConnectionFailed as exc:
-            raise ConnectionFailed(f"{doing}: {exc.message}", hint=exc.hint) from exc
+        except (ConnectionFailed, Throttled) as exc:
+            raise type(exc)(f"{doing}: {exc.message} The operation goes on in Azure.", hint=exc.hint) from exc
         except HttpResponseError as exc:
             raise _failure(doing, exc.response) from exc
         except AzureError as exc:
@@ -295,7 +300,7 @@ def _told(failure: ArmError | ConnectionFailed, method: str, response: Any) -> A
     failure.retry_after = retry_after(response.headers, time.time())
     failure.uncertain = method in WRITING and (status >= 500 or status == 408)
     if status == 429 and (failure.retry_after or 0) > LONGEST_WAIT:
-        failure.hint = f"Azure asks to wait for {failure.retry_after:.0f} s; run again then."
+        failure.hint = come_back_after(failure.retry_after or 0)
     return failure
 
 

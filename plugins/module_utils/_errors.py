@@ -67,6 +67,10 @@ class ConnectionFailed(ArcError):
     """No answer at all: name resolution, TCP, TLS, or a time-out."""
 
 
+class Throttled(ArcError):
+    """Azure has told this identity to stay away for longer than a run should wait; the request was not sent."""
+
+
 class Interrupted(ArcError):
     """The run was told to stop before this was done."""
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ._errors import ConnectionFailed, Interrupted
+from ._errors import ConnectionFailed, Interrupted, Throttled
 
 READS, WRITES, DELETES, QUERIES = "reads", "writes", "deletes", "queries"
 
@@ -119,6 +119,11 @@ def again(method: str, status: int | None, attempt: int, *, sent: bool, told: fl
     return told if told is not None else min(2.0 ** (attempt - 1), _BACK_OFF_AT_MOST)
 
 
+def come_back_after(seconds: float) -> str:
+    """The remedy for being told to wait for longer than a run should."""
+    return f"Azure asks to wait for {seconds:.0f} s; run again then."
+
+
 @dataclass
 class Bucket:
     """What is known of one lane. Times are seconds of one clock; `rate` is how many requests a second flow back."""
@@ -216,7 +221,10 @@ class Pace:
         self.waited = 0.0
 
     def admit(self, lane: Lane) -> Admission:
-        """Wait until a request of `lane` may go. Raises Interrupted, or ConnectionFailed once the network is lost."""
+        """Wait until a request of `lane` may go.
+
+        Raises Interrupted, ConnectionFailed once the network is lost, or Throttled when the lane stays closed for too long.
+        """
         with self._lock:
             bucket = self._buckets.setdefault(lane, Bucket(*LIMITS[lane.kind]))
             turn = self._turns.setdefault(lane, threading.Lock())
@@ -229,6 +237,10 @@ class Pace:
                     if not wait:
                         self.requests += 1
                         return Admission(lane, bucket.begun)
+                    if wait > LONGEST_WAIT:
+                        raise Throttled(
+                            f"Azure accepts no {lane.kind} of this identity here for now.", hint=come_back_after(wait)
+                        )
                     self.waited += wait
                 self._pause(wait)
 

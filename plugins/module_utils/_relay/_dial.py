@@ -299,7 +299,7 @@ def race(
                     opened: Opened = won.value
                     return opened
                 except Answer as answer:
-                    if type(decide(answer, 0, False, ATTEMPT, count=1, age=0)) is not Retry:
+                    if isinstance(decide(answer, 0, False, ATTEMPT, count=1, age=0), (Refresh, Stop)):
                         raise
                     if refused is None or answer.kind == HTTP:
                         refused = answer

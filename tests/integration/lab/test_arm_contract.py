@@ -717,12 +717,18 @@ class TestFaults:
         with pytest.raises(requests.ConnectionError):
             client.ask("PUT", endpoint(machine), CONNECTIVITY, DEFAULT)
         assert client.ask("GET", endpoint(machine), CONNECTIVITY).status_code == 200
+        assert [line["carried_out"] for line in client.lab.journal(method="PUT", path="endpoints/default$")[-1:]] == [
+            True
+        ]
 
     def test_a_reset_before_does_nothing(self, client: Client, machine: str) -> None:
         client.lab.fault(method="PUT", reset=True, times=1)
         with pytest.raises(requests.ConnectionError):
             client.ask("PUT", endpoint(machine), CONNECTIVITY, DEFAULT)
         assert client.ask("GET", endpoint(machine), CONNECTIVITY).status_code == 404
+        assert [line["carried_out"] for line in client.lab.journal(method="PUT", path="endpoints/default$")[-1:]] == [
+            False
+        ]
 
     def test_broken_bodies(self, client: Client, machine: str) -> None:
         client.lab.fault(truncate=True, times=1)

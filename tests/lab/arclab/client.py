@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .envfile import read_exports
+from .journal import repeated_writes
 from .options import Options
 
 START_TIMEOUT = 60.0
@@ -196,16 +197,8 @@ class Lab:
         return list(self.ask("/journal", **wanted))
 
     def repeated_writes(self) -> list[str]:
-        """The writes that were carried out although the same write had been, with nothing else in between: "PUT path"."""
-        last: dict[str, tuple[str, Any]] = {}
-        repeated = []
-        for line in self.journal():
-            if line.get("carried_out") and line["method"] in ("PUT", "PATCH", "DELETE"):
-                write = (line["method"], line["request_body"])
-                if last.get(line["resource_id"]) == write:
-                    repeated.append(f"{line['method']} {line['path']}")
-                last[line["resource_id"]] = write
-        return repeated
+        """The writes in the journal that were carried out twice; see `journal.repeated_writes`."""
+        return repeated_writes(self.journal())
 
     def clear_journal(self) -> None:
         self.ask("/journal/clear")

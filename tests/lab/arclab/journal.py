@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,22 @@ def redact(value: Any) -> Any:
     if isinstance(value, list):
         return [redact(inner) for inner in value]
     return value
+
+
+def repeated_writes(lines: Iterable[dict[str, Any]]) -> list[str]:
+    """The writes that were carried out although the same write had been, with nothing else in between: "PUT path".
+
+    A write counts by the journal's field `carried_out`, whatever the client was told: its answer may have been lost on the way.
+    """
+    last: dict[str, tuple[str, Any]] = {}
+    repeated = []
+    for line in lines:
+        if line.get("carried_out") and line["method"] in ("PUT", "PATCH", "DELETE"):
+            write = (line["method"], line["request_body"])
+            if last.get(line["resource_id"]) == write:
+                repeated.append(f"{line['method']} {line['path']}")
+            last[line["resource_id"]] = write
+    return repeated
 
 
 class Journal:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
-from arclab.journal import REDACTED, Journal, redact
+import pytest
+
+from arclab.journal import REDACTED, Journal, redact, repeated_writes
 
 
 def test_secrets_are_replaced_however_deep() -> None:
@@ -44,3 +47,25 @@ def test_lines_are_numbered_filtered_and_written(tmp_path: Path) -> None:
     journal.clear()
     assert journal.read() == []
     assert path.read_text() == ""
+
+
+def write(method: str = "PUT", body: Any = None, path: str = "/web01", *, done: bool = True) -> dict[str, Any]:
+    return {"method": method, "path": path, "resource_id": path.lower(), "request_body": body, "carried_out": done}
+
+
+@pytest.mark.parametrize(
+    ("lines", "repeated"),
+    [
+        pytest.param([write(), write()], ["PUT /web01"], id="the same twice"),
+        pytest.param([write(), write(path="/WEB01")], ["PUT /WEB01"], id="the same resource in other letters"),
+        pytest.param([write(done=False), write()], [], id="the first was refused or never arrived"),
+        pytest.param([write(), write(path="/web02")], [], id="another resource"),
+        pytest.param([write(body={"port": 22}), write(body={"port": 23})], [], id="another body"),
+        pytest.param([write(), write("DELETE"), write()], [], id="undone in between"),
+        pytest.param([write("DELETE"), write("DELETE")], ["DELETE /web01"], id="deleted twice"),
+        pytest.param([write("GET"), write("GET"), write("POST"), write("POST")], [], id="no writes"),
+        pytest.param([{"method": "PUT", "path": "/x"}], [], id="not of ARM"),
+    ],
+)
+def test_repeated_writes_are_those_that_changed_nothing(lines: list[dict[str, Any]], repeated: list[str]) -> None:
+    assert repeated_writes(lines) == repeated

@@ -220,11 +220,13 @@ def test_a_token_refused_without_a_challenge_is_replaced_once(arm):
     answer(arm, "GET", 200, {"ok": True})
     assert arm.get("/thing", VERSION, doing="x: cannot") == {"ok": True}
     assert arm.login.forgotten == ["Bearer token1"]
-    arm.script.reset()
+
+
+def test_new_tokens_that_are_refused_as_well_end_it(arm):
     answer(arm, "GET", 401, error("InvalidAuthenticationToken"))
     with pytest.raises(ArmError) as caught:
         arm.get("/thing", VERSION, doing="x: cannot")
-    assert caught.value.status == 401 and len(arm.script.calls) == 2
+    assert caught.value.status == 401 and len(arm.script.calls) == 3
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1]", b'{"a": '])

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import ConnectionFailed, Interrupted
+from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import ConnectionFailed, Interrupted, Throttled
 from ansible_collections.arcfleet.ssh.plugins.module_utils._pacing import (
     LIMITS,
     Bucket,
@@ -236,6 +236,17 @@ def test_a_window_of_resource_graph(pace, clock):
     assert clock.paused == []
     ok(pace, queries, x_ms_user_quota_remaining="14", x_ms_user_quota_resets_after="00:00:05")
     assert sum(clock.paused) == pytest.approx(5)
+
+
+def test_a_refusal_for_hours_is_told_at_once_to_all_of_the_lane(pace, clock):
+    ok(pace)
+    refuse(pace, 7200)
+    clock.now += 100
+    with pytest.raises(Throttled) as caught:
+        pace.admit(READS)
+    assert caught.value.hint == "Azure asks to wait for 7100 s; run again then."
+    ok(pace, Lane(SUB, "writes"))
+    assert clock.paused == []
 
 
 def test_a_stopped_pace_lets_nobody_go():
