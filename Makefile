@@ -12,7 +12,7 @@ gates := $(in_venv) python tests/tools/gates.py
 
 .PHONY: help
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target what; do printf '%-15s %s\n' "$$target" "$$what"; done
 
 .PHONY: setup
 setup: ## make the virtual environment and install what `make demo` needs
@@ -21,6 +21,10 @@ setup: ## make the virtual environment and install what `make demo` needs
 .PHONY: setup-all
 setup-all: ## the same for `make test` and everything else
 	@bash tests/tools/setup.sh lint
+
+.PHONY: setup-machines
+setup-machines: ## the same for `make test-machines`; as root also the Debian packages that it needs
+	@bash tests/tools/setup.sh machines
 
 .PHONY: demo
 demo: setup ## enable, list and ping a fleet of lab machines; nothing outside this machine is touched
@@ -42,6 +46,10 @@ units: setup-all ## the unit tests
 integration: setup-all ## the tests on the lab
 	@$(gates) integration
 
+.PHONY: test-machines
+test-machines: setup-machines ## the tests on Debian machines with systemd and sshd of their own; root only
+	@$(gates) machines
+
 .PHONY: sanity
 sanity: setup-all ## ansible-test sanity
 	@$(gates) sanity
@@ -61,5 +69,6 @@ docs: setup-all ## the documentation of modules, plugins and roles as HTML, in b
 
 .PHONY: clean
 clean: ## remove everything that was made here, the virtual environments too
+	@awk -v below="$(CURDIR)/.cache/" 'index($$2, below) == 1 { print $$2 }' /proc/self/mounts 2>/dev/null | sort -r | xargs -r umount --lazy
 	rm -rf build .cache .venv .venv-* .ansible .lab .mypy_cache .pytest_cache .ruff_cache tests/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

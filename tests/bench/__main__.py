@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "lab"), str(HERE.parent / "integration")]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / folder) for folder in ("lab", "integration", "tools"))]
 
 import report
 from harness import Settings

@@ -17,14 +17,13 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import venv
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import community
 from harness import Broken, Settings
 
 from arclab.client import Lab
@@ -89,16 +88,10 @@ def _ready(settings: Settings, place: Path, wanted: Sequence[str], install: Call
 
 def _unpack_collection() -> None:
     """Only the collection out of the community package of 500 MB."""
-    wheels = CACHE / "wheels"
-    shutil.rmtree(wheels, ignore_errors=True)
-    wheels.mkdir(parents=True)
-    chosen = ["--no-deps", "--only-binary=:all:", "--python-version", NEEDS_PYTHON, "--dest", str(wheels)]
-    _pip(Path(sys.prefix), "download", *chosen, COMMUNITY_PACKAGE)
-    shutil.rmtree(CACHE / "collections", ignore_errors=True)
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-        names = [name for name in wheel.namelist() if name.startswith(f"{_COLLECTION}/")]
-        wheel.extractall(CACHE / "collections", names)
-    shutil.rmtree(wheels)
+    try:
+        community.unpack(COMMUNITY_PACKAGE, NEEDS_PYTHON, ["azure.azcollection"], CACHE / "collections")
+    except community.Unavailable as exc:
+        raise Missing(str(exc)) from exc
 
 
 def _pip(place: Path, *arguments: str) -> None:

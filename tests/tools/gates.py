@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which checks does this project have, and do they pass?
 
-    python tests/tools/gates.py [GROUP...]      lint, units, integration, bench, sanity, build, importer, core; all of them without a group
+    python tests/tools/gates.py [GROUP...]      lint, units, integration, machines, bench, sanity, build, importer, core; all of them without a group
 
 Runs in the virtual environment of `make setup-all`. The gates see neither the Ansible and Azure settings of whoever runs them nor
 their home directory, only how pip and npm reach their package index. Collection requirements: Ansible's inclusion checklist.
@@ -31,6 +31,8 @@ from runner import ROOT, Failed, Gate, Log, NotRun
 BIN = pathlib.Path(sys.prefix, "bin")
 BUILD = ROOT / "build"
 HOME = ROOT / ".cache" / "home"
+# Other people's collections; ours is there too, as a link, and comes last wherever a copy of it is what counts.
+COLLECTIONS = pathlib.Path(sys.prefix, "collections")
 ANTSIBULL_DOCS = (
     "antsibull-docs",
     "lint-collection-docs",
@@ -92,7 +94,7 @@ def in_copy(name: str, *command: str) -> Callable[[Log], None]:
 
     def run(log: Log) -> None:
         place = copy(name)
-        log.run(*command, cwd=place, env={"ANSIBLE_COLLECTIONS_PATH": str(place.parents[2])})
+        log.run(*command, cwd=place, env={"ANSIBLE_COLLECTIONS_PATH": f"{place.parents[2]}:{COLLECTIONS}"})
 
     return run
 
@@ -133,13 +135,14 @@ def house(log: Log) -> None:
 # ---- tests
 
 
-def pytest(log: Log, folder: str, python: pathlib.Path) -> None:
+def pytest(log: Log, folder: str, python: pathlib.Path, *how: str) -> None:
     """Run the tests of a folder in several processes; what skips itself is told with its reason."""
     # The tests on the lab wait for it most of the time.
     workers = (os.cpu_count() or 1) * (2 if folder == "integration" else 1)
     env = {"PATH": f"{python.parent}{os.pathsep}{log.env['PATH']}"}
+    chosen = ["-n", str(max(workers, 2)), *how]
     try:
-        log.run(python, "-m", "pytest", "-q", "-n", str(max(workers, 2)), "--color=no", f"tests/{folder}", env=env)
+        log.run(python, "-m", "pytest", "-q", *chosen, "--color=no", f"tests/{folder}", env=env)
     finally:
         text = log.path.read_text(encoding="utf-8")
         log.note = next(
@@ -159,6 +162,21 @@ def units(log: Log) -> None:
 def integration(log: Log) -> None:
     """The tests on the lab."""
     pytest(log, "integration", BIN / "python")
+
+
+def machines(log: Log) -> None:
+    """The tests on Linux machines of their own, whose images are made first."""
+    sys.path.insert(0, str(ROOT / "tests" / "lab"))
+    from arclab import images, podman
+
+    if (obstacle := podman.obstacle()) is not None:
+        raise NotRun(f"{obstacle} `make test-machines` installs what root can install.")
+    try:
+        images.ensure(images.SUITES)
+    except podman.MachinesFailed as fault:
+        raise Failed(str(fault)) from fault
+    # The tests of a file share their machines.
+    pytest(log, "machines", BIN / "python", "--dist", "loadfile")
 
 
 @functools.lru_cache(maxsize=1)
@@ -186,6 +204,7 @@ def other_core_packages(log: Log) -> None:
     log.run(
         "bash", "tests/tools/venv.sh", f".venv-{core}", python, "-r", "requirements-test.txt", wanted, env=os.environ
     )
+    log.run(ROOT / f".venv-{core}" / "bin" / "python", "tests/tools/community.py", env=os.environ)
     log.note = f"ansible-core {core}, {subprocess.run([python, '--version'], capture_output=True, text=True, check=True).stdout.strip()}"
 
 
@@ -282,8 +301,9 @@ def ships_alone(log: Log) -> None:
     artifact = build(log)
     place = BUILD / "installed"
     shutil.rmtree(place, ignore_errors=True)
-    env = {"ANSIBLE_COLLECTIONS_PATH": str(place)}
-    log.run("ansible-galaxy", "collection", "install", "--offline", "--collections-path", place, artifact, env=env)
+    env = {"ANSIBLE_COLLECTIONS_PATH": f"{place}:{COLLECTIONS}"}
+    install = ("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", place)
+    log.run(*install, artifact, env=env)
     here = place / "ansible_collections" / "arcfleet" / "ssh"
     for entry in here.iterdir():
         if entry.is_dir() and entry.name not in ("meta", "plugins", "roles", "playbooks"):
@@ -337,6 +357,7 @@ GATES = [
     Gate("rules of the house", "lint", house),
     Gate("unit tests", "units", units, alone=True),
     Gate("integration tests", "integration", integration, alone=True),
+    Gate("tests on machines of their own", "machines", machines, alone=True),
     Gate("make bench, quickly", "bench", program(sys.executable, "tests/bench", "--quick"), alone=True),
     Gate("ansible-test sanity", "sanity", sanity),
     Gate("artifact", "build", ships_alone),

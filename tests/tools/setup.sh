@@ -3,7 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Is everything here that `make demo` (setup.sh lab) or `make test` (setup.sh lint) needs? Installs what is missing.
+# Is everything here that `make demo` (setup.sh lab), `make test` (setup.sh lint) or `make test-machines` (setup.sh machines) needs?
+# Installs what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 purpose=$1
@@ -32,8 +33,15 @@ if ! works .venv/bin/python -m pip --version && ! works "$python" -c 'import ens
 fi
 [ -x /usr/sbin/sshd ] || works command -v sshd || missing+=(openssh-server)
 { works command -v ssh && works command -v ssh-keygen; } || missing+=(openssh-client)
-if [ "$purpose" = lint ] && as_root && ! works command -v shellcheck; then
+if [ "$purpose" != lab ] && as_root && ! works command -v shellcheck; then
   missing+=(shellcheck)
+fi
+# Without root there are no machines of their own, and their tests say so.
+if [ "$purpose" = machines ] && as_root; then
+  for needed in podman runc debootstrap ip:iproute2 nft:nftables; do
+    works command -v "${needed%:*}" || missing+=("${needed#*:}")
+  done
+  [ -x /usr/lib/podman/netavark ] || missing+=(netavark)
 fi
 
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -51,3 +59,4 @@ bash tests/tools/venv.sh .venv "$python" -r "requirements-$purpose.txt"
 collections=.venv/collections/ansible_collections/arcfleet
 mkdir -p "$collections"
 [ "$(readlink "$collections/ssh" || true)" = "$PWD" ] || ln -sfn "$PWD" "$collections/ssh"
+.venv/bin/python tests/tools/community.py

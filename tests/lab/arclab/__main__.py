@@ -66,7 +66,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_up(up: argparse.ArgumentParser) -> None:
     default = Options()
     up.add_argument("--machines", type=int, default=default.machines, metavar="N")
-    up.add_argument("--backend", choices=["sshd"], default=default.backend)
+    up.add_argument(
+        "--backend",
+        choices=["sshd", "podman"],
+        default=default.backend,
+        help="what a Linux machine is: an sshd of its own on this computer, or (root only) a machine of its own",
+    )
+    up.add_argument(
+        "--image",
+        choices=["bare", "ready"],
+        default=default.image,
+        help="of machines of their own: without or with an SSH server",
+    )
+    up.add_argument("--suite", choices=["bookworm", "trixie", "both"], default=default.suite, help="their Debian")
     up.add_argument("--port", type=int, default=default.port, help="default: that of last time, else a free one")
     up.add_argument("--latency-ms", type=float, default=default.latency_ms, metavar="MS", help="added to every request")
     up.add_argument("--throttle", action="store_true", help="enforce ARM's and Resource Graph's limits")
@@ -152,9 +164,9 @@ def _status(arguments: argparse.Namespace) -> None:
     print(f"{status['url']}  pid {status['pid']}  {status['state_dir']}")
     print(f"{status['machines']} machines, {status['connections']} hybrid connections, {status['faults']} faults")
     for machine in machines:
-        port = machine["real_port"] or "-"
+        place = machine["address"] or f"sshd port {machine['real_port'] or '-'}"
         print(
-            f"{machine['name']:<16} {machine['status']:<14} agent {machine['agent_version']:<14} sshd port {port}  "
+            f"{machine['name']:<16} {machine['status']:<14} agent {machine['agent_version']:<14} {place}  "
             f"{machine['id']}"
         )
 

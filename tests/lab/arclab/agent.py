@@ -6,7 +6,8 @@
 It listens on the relay only if it is new enough and allowed to, checks the two headers that the relay passes on, dials
 `localhost:<port>` and accepts, or rejects with a status and a sentence. From the wire protocol: the target is always
 `localhost`, a refused dial is a 503 whose text begins with `connection to localhost:`. How an agent words its other
-refusals is not known; here they follow the relay's own 401 and 403.
+refusals is not known; here they follow the relay's own 401 and 403. A machine is an sshd of its own on this computer, or a
+container with a localhost of its own.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from . import sas, sshd
+from .containers import Container, Containers
 
 MINIMUM_VERSION = (1, 31)
 READ_AHEAD = 1 << 20
@@ -42,7 +44,8 @@ class Machine:
     """What an agent needs to know of its machine.
 
     `id` is the lower-cased resource id, `sshd_port` the port as the machine itself sees it, `config_mode` is `full` or
-    `monitor`.
+    `monitor`, `incoming_ports` what the agent admits if it is not empty. `image` (`bare` or `ready`) and `suite` are those of
+    a container; its sshd is its own affair, and its agent's settings are read from it.
     """
 
     id: str
@@ -53,6 +56,9 @@ class Machine:
     config_mode: str = "full"
     sshd_running: bool = True
     sshd_port: int = 22
+    incoming_ports: list[str] = field(default_factory=list)
+    image: str | None = None
+    suite: str | None = None
 
     @property
     def can_listen(self) -> bool:
@@ -64,6 +70,10 @@ class Machine:
     def listens(self) -> bool:
         """Is there a listener on the relay for this machine?"""
         return self.can_listen and self.running and self.incoming_enabled and self.config_mode.lower() != "monitor"
+
+    def admits(self, port: int) -> bool:
+        """Does the agent's own list of ports let this one pass?"""
+        return not self.incoming_ports or str(port) in self.incoming_ports
 
 
 def admitted_port(machine_id: str, headers: Mapping[str, str], secret: bytes, now: float) -> int:
@@ -89,7 +99,8 @@ def admitted_port(machine_id: str, headers: Mapping[str, str], secret: bytes, no
 class LocalStream(asyncio.Protocol):
     """One TCP connection from an agent to its machine: whole chunks as the kernel gives them, bounded both ways."""
 
-    def __init__(self, write_ahead: int) -> None:
+    def __init__(self, write_ahead: int, port: int) -> None:
+        self.port = port
         self._write_ahead = write_ahead
         self._transport: asyncio.Transport | None = None
         self._chunks: deque[bytes] = deque()
@@ -180,10 +191,12 @@ class Agents:
 
     `find` gives a machine by its lower-cased id, `None` if there is none; whoever changes a machine's flags does so
     before calling `start_machine` and its kin, which take care of processes and connections. `user` may log in to each
-    machine with the key of `client_key`.
+    machine with the key of `client_key`, except to a container that came without an SSH server.
     """
 
-    def __init__(self, state_dir: Path, find: Callable[[str], Machine | None], user: str) -> None:
+    def __init__(
+        self, state_dir: Path, find: Callable[[str], Machine | None], user: str, containers: Containers | None = None
+    ) -> None:
         state_dir = state_dir.resolve()
         self.find = find
         self.user = user
@@ -192,13 +205,20 @@ class Agents:
         self._host_keys = sshd.HostKeys(state_dir)
         self._machines_dir = sshd.private_directory(state_dir / "machines")
         sshd.end_leftovers(self._machines_dir)
+        self.containers = containers
         self._servers: dict[str, sshd.SshServer] = {}
         self._listeners: dict[tuple[str, int], int] = {}
         self._streams: dict[str, set[LocalStream]] = {}
         self.started_at: dict[str, float] = {}
 
-    def host_key_public(self, machine_id: str) -> str:
-        """The machine's host key as `ssh-ed25519 AAAA..`."""
+    def container(self, machine_id: str) -> Container | None:
+        """The machine as a container, if it is one."""
+        return self.containers.get(machine_id) if self.containers is not None else None
+
+    def host_key_public(self, machine_id: str) -> str | None:
+        """The machine's host key as `ssh-ed25519 AAAA..`; a container may have none yet."""
+        if (container := self.container(machine_id)) is not None:
+            return container.host_key()
         return sshd.openssh_public(self._host_keys.private(machine_id))
 
     def real_port(self, machine_id: str) -> int | None:
@@ -216,20 +236,34 @@ class Agents:
 
     async def start_machine(self, machine: Machine) -> None:
         """The agent is up again; its listener takes the relay's lag to appear."""
+        if (container := self.container(machine.id)) is not None:
+            await container.start()
         self.started_at[machine.id] = time.time()
 
     async def stop_machine(self, machine: Machine) -> None:
         """The agent is down: what ran through it is cut; sshd ends too and comes back when it is needed."""
-        for stream in list(self._streams.get(machine.id, ())):
-            stream.abort()
+        self.cut(machine)
+        if (container := self.container(machine.id)) is not None:
+            await container.stop()
         await self._stop(machine.id, sessions=True)
 
+    def cut(self, machine: Machine, *, all_ports: bool = True) -> None:
+        """Cut what runs through the agent; or only connections to ports that it no longer admits."""
+        for stream in list(self._streams.get(machine.id, ())):
+            if all_ports or not machine.admits(stream.port):
+                stream.abort()
+
     async def start_sshd(self, machine: Machine) -> int:
-        """Start the machine's sshd now and return its real port."""
+        """Start the machine's sshd now and return its real port, for a container the machine's own."""
+        if (container := self.container(machine.id)) is not None:
+            await container.shell("systemctl start ssh")
+            return machine.sshd_port
         return await self._server(machine).start()
 
     async def stop_sshd(self, machine: Machine) -> None:
         """sshd no longer listens, the agent stays; sessions that are open go on, as on a Debian machine."""
+        if (container := self.container(machine.id)) is not None:
+            await container.shell("systemctl stop ssh.socket ssh.service")
         await self._stop(machine.id, sessions=False)
 
     async def forget(self, machine_id: str) -> None:
@@ -267,16 +301,33 @@ class Agents:
         if machine is None:
             raise refused
         real_port = self._listeners.get((machine_id, port))
+        if real_port is None and (container := self.container(machine_id)) is not None:
+            return await self._dial_container(container, machine_id, port, write_ahead, refused)
         if real_port is None:
             if not machine.sshd_running or port != machine.sshd_port:
                 raise refused
             real_port = await self.start_sshd(machine)
         try:
             _transport, stream = await asyncio.get_running_loop().create_connection(
-                lambda: LocalStream(write_ahead), "127.0.0.1", real_port
+                lambda: LocalStream(write_ahead, port), "127.0.0.1", real_port
             )
         except OSError:
             raise refused from None
+        return self._known(machine_id, stream)
+
+    async def _dial_container(
+        self, container: Container, machine_id: str, port: int, write_ahead: int, refused: AgentRefuses
+    ) -> LocalStream:
+        """The connection begins in the machine's own network, so that sshd sees it come from 127.0.0.1."""
+        sock = await container.connect(port)
+        if sock is None:
+            raise refused
+        _transport, stream = await asyncio.get_running_loop().create_connection(
+            lambda: LocalStream(write_ahead, port), sock=sock
+        )
+        return self._known(machine_id, stream)
+
+    def _known(self, machine_id: str, stream: LocalStream) -> LocalStream:
         streams = self._streams.setdefault(machine_id, set())
         streams.add(stream)
         stream.closed.add_done_callback(lambda _closed: streams.discard(stream))
@@ -288,3 +339,5 @@ class Agents:
             for stream in list(streams):
                 stream.abort()
         await asyncio.gather(*(server.stop(sessions=True) for server in self._servers.values()))
+        if self.containers is not None:
+            await self.containers.close()

@@ -20,14 +20,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from . import containers, images, podman
 from .envfile import read_exports
 from .journal import repeated_writes
 from .options import Options
+from .podman import MachinesFailed
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
@@ -89,6 +91,8 @@ def start(state_dir: Path, options: Options) -> dict[str, Any]:
             f"A lab runs in {state_dir} already (pid {pid}); end it with `arclab down` or choose another --state-dir."
         )
     (state_dir / "control.sock").unlink(missing_ok=True)
+    if options.backend == "podman":
+        _prepare_machines(options)
     options.write(state_dir)
     paths = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     descriptor = os.open(state_dir / "lab.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -101,7 +105,8 @@ def start(state_dir: Path, options: Options) -> dict[str, Any]:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )
-    deadline = time.monotonic() + START_TIMEOUT
+    # Machines of their own take a while to boot; a machine that does not is given up by the lab itself.
+    deadline = time.monotonic() + START_TIMEOUT + (0 if options.backend == "sshd" else containers.START_TIMEOUT)
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise LabFailed(
@@ -113,6 +118,23 @@ def start(state_dir: Path, options: Options) -> dict[str, Any]:
         time.sleep(0.05)
     process.terminate()
     raise LabFailed(f"The lab did not answer within {START_TIMEOUT:g} s; see {state_dir / 'lab.log'}.")
+
+
+def _prepare_machines(options: Options) -> None:
+    """What machines of their own need before a lab can have them; nothing is left of labs that were killed."""
+    if (obstacle := podman.obstacle()) is not None:
+        raise LabFailed(obstacle)
+    try:
+        given = json.loads(Path(options.fleet).read_text()) if options.fleet is not None else []
+    except (OSError, ValueError) as exc:
+        raise LabFailed(f"The fleet file {options.fleet} cannot be read: {exc}.") from exc
+    suites = {one["suite"] for one in given if one.get("suite")}
+    suites |= set(images.SUITES) if options.suite == "both" else {options.suite}
+    try:
+        containers.remove_orphans(lambda other: running_pid(other) is not None)
+        images.ensure(suites)
+    except MachinesFailed as exc:
+        raise LabFailed(str(exc)) from exc
 
 
 def _tail(state_dir: Path) -> str:
@@ -133,9 +155,19 @@ def stop(state_dir: Path, *, purge: bool = False) -> bool:
                     os.kill(pid, signal.SIGKILL)
                 break
             time.sleep(0.05)
+    _remove_machines(state_dir)
     if purge:
         shutil.rmtree(state_dir, ignore_errors=True)
     return pid is not None
+
+
+def _remove_machines(state_dir: Path) -> None:
+    """The lab removes its machines itself, unless it was killed."""
+    if (state_dir / "config.json").exists() and Options.read(state_dir).backend == "podman" and not podman.obstacle():
+        try:
+            containers.remove(containers.digest(state_dir))
+        except MachinesFailed as exc:
+            raise LabFailed(str(exc)) from exc
 
 
 def _ended(pid: int) -> bool:
@@ -190,6 +222,28 @@ class Lab:
                 raise LabFailed(f"{len(found)} machines are called {name!r}.")
             return dict(found[0])
         return dict(self.ask("/machine", name=name, action=action or "set", settings=settings))
+
+    def shell(
+        self,
+        name: str,
+        command: str | Sequence[str],
+        *,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 120.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell, or a program with arguments, as root in a machine of its own; `check`: LabFailed unless it
+        ends with status 0. The environment is clean, and the caller may do there whatever root may do."""
+        machine = self.machine(name)
+        if machine["image"] is None:
+            raise LabFailed(f"{name} is no machine of its own: the lab needs `backend='podman'`.")
+        try:
+            done = containers.shell(machine["pid"], name, command, stdin=stdin, timeout=timeout)
+        except MachinesFailed as exc:
+            raise LabFailed(str(exc)) from exc
+        if check and done.returncode:
+            raise LabFailed(f"{command!r} ended with status {done.returncode} on {name}: {done.stdout}{done.stderr}")
+        return done
 
     def journal(self, **wanted: Any) -> list[dict[str, Any]]:
         """The journal's lines, filtered: kind, method, status, principal, machine, since (seq), and by regular

@@ -17,9 +17,11 @@ from typing import Any
 
 from aiohttp import web
 
-from . import fleet
+from . import azcmagent, fleet
+from .containers import identity_text
 from .faults import Fault
 from .journal import Journal
+from .podman import MachinesFailed
 from .providers.runcommands import RunCommands
 from .relay import HybridConnection
 from .roles import Role
@@ -31,6 +33,10 @@ from .world import new_principal
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 # Settings of a machine that the agent has, with what they are called in the machine's agentConfiguration.
 _AGENT = {"agent_version": str, "incoming_enabled": bool, "config_mode": str, "sshd_port": int, "sshd_running": bool}
+
+
+# Those that a container has itself: they are changed in it.
+_OWN = {"incoming_enabled", "config_mode", "sshd_port", "sshd_running", "extensions_enabled", "status"}
 
 
 class ControlFailure(Exception):
@@ -84,7 +90,7 @@ class Control:
             try:
                 asked = json.loads(await request.read() or b"{}")
                 return web.json_response({"result": await work(asked)})
-            except (ControlFailure, ValueError, TypeError, KeyError) as exc:
+            except (ControlFailure, MachinesFailed, ValueError, TypeError, KeyError) as exc:
                 return web.json_response(
                     {"error": f"{type(exc).__name__}: {exc}".removeprefix("ControlFailure: ")}, status=400
                 )
@@ -119,6 +125,7 @@ class Control:
 
     def _machine(self, key: str) -> dict[str, Any]:
         machine, body = self.world.machines[key], self.world.resources[key]
+        container = self.services.agents.container(key)
         return {
             "id": body["id"],
             "name": machine.name,
@@ -135,6 +142,10 @@ class Control:
             "sshd_port": machine.sshd_port,
             "real_port": self.services.agents.real_port(key),
             "host_key": self.services.agents.host_key_public(key),
+            "image": machine.image,
+            "suite": machine.suite,
+            "address": container.address if container is not None else None,
+            "pid": container.pid if container is not None else None,
             "tags": body["tags"],
         }
 
@@ -194,7 +205,8 @@ class Control:
                 machine.running = True
                 self.world.set_status(key, "Connected", now)
                 await agents.start_machine(machine)
-                self._resume(key, now)
+                if agents.container(key) is None:
+                    self.resume(key, now)
             case "sshd-stop":
                 machine.sshd_running = False
                 await agents.stop_sshd(machine)
@@ -212,7 +224,7 @@ class Control:
         self.world.save_machine(key)
         return self._machine(key)
 
-    def _resume(self, key: str, now: float) -> None:
+    def resume(self, key: str, now: float) -> None:
         """What waited for the machine goes on."""
         operations = self.services.operations
         for operation in operations.running(key):
@@ -222,7 +234,12 @@ class Control:
 
     async def _set(self, key: str, settings: dict[str, Any]) -> None:
         machine, body = self.world.machines[key], self.world.resources[key]
+        container = self.services.agents.container(key)
         properties = body["properties"]
+        if container is not None and _OWN & set(settings):
+            raise ControlFailure(
+                f"{machine.name} is a machine of its own: change {', '.join(sorted(_OWN & set(settings)))} in it (Lab.shell)."
+            )
         for name, value in settings.items():
             if name in _AGENT:
                 setattr(machine, name, _converted(value, _AGENT[name]))
@@ -243,9 +260,12 @@ class Control:
                     "tags.NAME and properties.NAME."
                 )
         properties["agentVersion"] = machine.agent_version
-        properties["agentConfiguration"]["configMode"] = machine.config_mode
-        ports = [str(machine.sshd_port)] if machine.incoming_enabled else []
-        properties["agentConfiguration"]["incomingConnectionsPorts"] = ports
+        if container is not None:
+            container.write(azcmagent.IDENTITY, identity_text(fleet.identity(body)))
+        else:
+            properties["agentConfiguration"]["configMode"] = machine.config_mode
+            ports = [str(machine.sshd_port)] if machine.incoming_enabled else []
+            properties["agentConfiguration"]["incomingConnectionsPorts"] = ports
         self.world.put(key, body)
         if not machine.listens:
             self.services.relay.drop_streams(key, None)

@@ -28,15 +28,18 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from . import ca, fleet, outputs, specs
+from . import ca, fleet, images, outputs, specs, sshd
 from .agent import Agents
 from .arm import Arm
+from .containers import Containers, Wanted
 from .control import Control
 from .entra import Entra
 from .faults import Faults
 from .journal import Journal
+from .observation import Observation
 from .operations import Operations
 from .options import Options
+from .podman import MachinesFailed
 from .providers.authorization import Authorization
 from .providers.batch import Batch
 from .providers.compute import Machines
@@ -92,6 +95,8 @@ def _world(store: Store, options: Options) -> World:
                 old_agents=options.old_agents,
                 windows=options.windows,
             )
+        if options.backend == "podman":
+            fleet.contain(plans, options.image, images.SUITES if options.suite == "both" else [options.suite])
         world.populate(plans, options.subscriptions, unregistered=options.unregistered, now=time.time())
         store.flush()
     return world
@@ -128,7 +133,10 @@ class Daemon:
 
     def _assemble(self) -> Services:
         options, world = self.options, self.world
-        agents = Agents(self.state_dir, world.machines.get, pwd.getpwuid(os.geteuid()).pw_name)
+        containers = None
+        if options.backend == "podman":
+            containers = Containers(self.state_dir, sshd.client_key(self.state_dir).with_suffix(".pub").read_text())
+        agents = Agents(self.state_dir, world.machines.get, pwd.getpwuid(os.geteuid()).pw_name, containers)
         relay = Relay(
             agents,
             RelayOptions(
@@ -210,6 +218,7 @@ class Daemon:
         control = Control(services, self.journal, run_commands, url=self.url, started=time.time(), stop=self.stop)
         front = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
         back = web.AppRunner(control.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        observation = await self._machines(control)
         await front.setup()
         await back.setup()
         await web.SockSite(front, self._socket, ssl_context=ca.server_context(self.state_dir)).start()
@@ -217,8 +226,10 @@ class Daemon:
         self.store.flush()
         await self._open_control(back)
         flusher = asyncio.create_task(self._flush())
+        observer = asyncio.create_task(observation.run())
         await self._over.wait()
         flusher.cancel()
+        observer.cancel()
         (self.state_dir / CONTROL).unlink(missing_ok=True)
         run_commands.close()
         await services.relay.close()
@@ -230,6 +241,31 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.journal.flush()
         self.store.close()
+
+    async def _machines(self, control: Control) -> Observation:
+        """Make and start the machines that are containers; Azure knows their state before anybody can ask."""
+        world, observation = self.world, Observation(self.services, control.resume)
+        if self.services.agents.containers is not None:
+            wanted = [
+                Wanted(
+                    key=key,
+                    name=one.name,
+                    image=one.image,
+                    suite=one.suite,
+                    identity=fleet.identity(world.resources[key]),
+                    settings=fleet.agent_settings(one, world.resources[key]),
+                    running=one.running,
+                )
+                for key, one in world.machines.items()
+                if one.image is not None and one.suite is not None
+            ]
+            try:
+                await self.services.agents.containers.make(wanted)
+            except BaseException:
+                await self.services.agents.containers.close()
+                raise
+            observation.look()
+        return observation
 
     async def _open_control(self, runner: web.AppRunner) -> None:
         """The socket is named relatively: a state directory's path may be longer than a socket's address."""
@@ -265,7 +301,11 @@ async def _main(state_dir: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
-    await daemon.run()
+    try:
+        await daemon.run()
+    except MachinesFailed as exc:
+        log.error("The lab cannot start: %s", exc)
+        raise SystemExit(1) from exc
 
 
 def serve(state_dir: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import azcmagent
 from .agent import Machine
 
 _NAMESPACE = uuid.UUID("6f1d5a52-0a8c-4f0e-9f7a-0d1f3c3b9a10")
@@ -27,6 +28,10 @@ _LINUX = (
     ("Debian GNU/Linux 12", "6.1.0-28-amd64", "debian"),
     ("Red Hat Enterprise Linux 9.4 (Plow)", "5.14.0-427.el9.x86_64", "rhel"),
 )
+_DEBIAN = {
+    "bookworm": ("Debian GNU/Linux 12 (bookworm)", "6.1.0-28-amd64", "debian"),
+    "trixie": ("Debian GNU/Linux 13 (trixie)", "6.12.48+deb13-amd64", "debian"),
+}
 _WINDOWS = ("Windows Server 2022 Datacenter", "10.0.20348.2762", "windows")
 
 
@@ -46,7 +51,10 @@ def stamp(seconds: float) -> str:
 
 @dataclass
 class Plan:
-    """One machine of the fleet to be, before it is a resource; `overrides` are merged into its properties."""
+    """One machine of the fleet to be, before it is a resource; `properties` are merged into its properties.
+
+    `image` and `suite` only count where Linux machines are containers.
+    """
 
     name: str
     subscription: str
@@ -65,6 +73,8 @@ class Plan:
     extensions_enabled: bool = True
     extensions: list[dict[str, Any]] = field(default_factory=list)
     properties: dict[str, Any] = field(default_factory=dict)
+    image: str | None = None
+    suite: str | None = None
 
     @property
     def id(self) -> str:
@@ -84,6 +94,8 @@ class Plan:
             config_mode=self.config_mode,
             sshd_running=self.sshd_running,
             sshd_port=self.sshd_port,
+            image=self.image,
+            suite=self.suite,
         )
 
 
@@ -160,11 +172,21 @@ def plan_from_file(entries: Sequence[Mapping[str, Any]], subscriptions: int) -> 
     return plans
 
 
+def contain(plans: Sequence[Plan], image: str, suites: Sequence[str]) -> None:
+    """Make the Linux machines containers: of these suites in turn, where they do not say it themselves."""
+    linux = [one for one in plans if one.os_type.lower() == "linux"]
+    for number, one in enumerate(linux):
+        one.image = one.image or image
+        one.suite = one.suite or suites[number % len(suites)]
+        if one.image not in ("bare", "ready"):
+            raise ValueError(f"Machine {one.name} of the fleet file: its image is bare or ready, not {one.image!r}.")
+
+
 def resource(one: Plan, now: float) -> dict[str, Any]:
     """The machine as an ARM resource."""
     index = sum(map(ord, one.name))
     windows = one.os_type.lower() == "windows"
-    sku, version, distribution = _WINDOWS if windows else _LINUX[index % len(_LINUX)]
+    sku, version, distribution = _WINDOWS if windows else _DEBIAN.get(one.suite or "", _LINUX[index % len(_LINUX)])
     fqdn = f"{one.name}.corp.example"
     body: dict[str, Any] = {
         "id": one.id,
@@ -246,3 +268,35 @@ def resource(one: Plan, now: float) -> dict[str, Any]:
     if one.kind:
         body["kind"] = one.kind
     return body
+
+
+def identity(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the agent on a machine knows of the machine's resource, as `azcmagent show` names it."""
+    properties = body["properties"]
+    parts = body["id"].split("/")
+    return {
+        "resourceName": body["name"],
+        "resourceGroup": parts[4],
+        "subscriptionId": parts[2],
+        "tenantId": body["identity"]["tenantId"],
+        "resourceId": body["id"],
+        "vmId": properties["vmId"],
+        "vmUuid": properties["vmUuid"],
+        "correlationId": guid(body["id"], "correlation"),
+        "location": body["location"],
+        "cloud": "AzureCloud",
+        "agentVersion": properties["agentVersion"],
+        "manufacturer": properties["detectedProperties"]["manufacturer"],
+        "model": properties["detectedProperties"]["model"],
+    }
+
+
+def agent_settings(machine: Machine, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a new machine's azcmagent is set to."""
+    return {
+        **azcmagent.DEFAULTS,
+        "incomingconnections.enabled": machine.incoming_enabled,
+        "incomingconnections.ports": machine.incoming_ports,
+        "config.mode": machine.config_mode,
+        "extensions.enabled": body["properties"]["agentConfiguration"]["extensionsEnabled"] == "true",
+    }

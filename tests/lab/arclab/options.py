@@ -18,10 +18,15 @@ LroStyle = Literal["async", "location", "body"]
 
 @dataclass(frozen=True)
 class Options:
-    """Times are seconds except `latency_ms`; `credential_lifetime` caps what listCredentials gives."""
+    """Times are seconds except `latency_ms`; `credential_lifetime` caps what listCredentials gives.
+
+    `image` and `suite` are those of the machines of the backend `podman` for which the fleet file does not say it.
+    """
 
     machines: int = 3
-    backend: Literal["sshd"] = "sshd"
+    backend: Literal["sshd", "podman"] = "sshd"
+    image: Literal["bare", "ready"] = "ready"
+    suite: Literal["bookworm", "trixie", "both"] = "bookworm"
     port: int = 0
     latency_ms: float = 0.0
     throttle: bool = False

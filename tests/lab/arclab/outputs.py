@@ -55,7 +55,9 @@ def write(services: Services, url: str) -> None:
     """Write all of them."""
     directory = services.state_dir
     private_directory(directory / "cache")
-    lines = (f"{key} {services.agents.host_key_public(key)}\n" for key in services.world.machines)
+    # A machine without an SSH server has no host key to be known by yet.
+    known = {key: services.agents.host_key_public(key) for key in services.world.machines}
+    lines = (f"{key} {public}\n" for key, public in known.items() if public is not None)
     write_private(directory / "known_hosts", "".join(lines))
     inventory = _INVENTORY.format(
         user=json.dumps(services.agents.user),

@@ -401,6 +401,8 @@ class Relay:
         ahead = LIVE_AHEAD if self.options.profile == "live" else PLAIN_AHEAD
         try:
             port = admitted_port(machine_id, request.headers, self.options.secret, time.time())
+            if not machine.admits(port):
+                raise _Refused(404, NO_LISTENERS)
             local = await self.agents.dial(machine_id, port, ahead)
         except AgentRefuses as refused:
             raise _Refused(refused.status, refused.text, tracked=False) from None

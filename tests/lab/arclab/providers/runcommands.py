@@ -4,7 +4,7 @@
 """What does a run command do?
 
 It is a resource whose creation runs a script on the machine. The lab really runs it, with /bin/sh in a directory of the
-machine's own, as `nobody` where the lab is root. Named parameters become environment variables, those without a name
+machine's own: in a machine that is a container as its root, otherwise as `nobody` where the lab is root. Named parameters become environment variables, those without a name
 arguments. `provisioningState` says that the script ran, `instanceView` how it ended, with the last 4 KB of what it
 printed. The agent has to be 1.33 or later, connected, and allowed to handle extensions.
 """
@@ -20,9 +20,11 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..containers import end_marked
 from ..fleet import stamp
 from ..http import Answer, ArmFailure, Context
 from ..operations import CANCELED, IN_PROGRESS, Operation
@@ -36,6 +38,9 @@ KEPT_OUTPUT = 4096
 DEFAULT_TIMEOUT = 90 * 60
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]+")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where a machine keeps the scripts, and how its processes of one are known.
+_HANDLER = "var/lib/waagent/run-command-handler"
+_MARKER = "ARCLAB_RUN_COMMAND"
 _SOURCES = ("script", "scriptUri", "commandId")
 
 
@@ -46,7 +51,7 @@ class RunCommands:
         self.services = services
         self.world = services.world
         self._directory = services.state_dir / "runcommands"
-        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._running: dict[str, _Script] = {}
         self._protected: dict[str, list[dict[str, str]]] = {}
         services.operations.on_end("runcommand.write", self._failed_by_fault)
         services.operations.on_end("runcommand.delete", self._deleted)
@@ -201,34 +206,47 @@ class RunCommands:
 
     async def _execute(self, operation: Operation, properties: dict[str, Any]) -> dict[str, Any]:
         digest = hashlib.sha256(operation.id.encode()).hexdigest()[:16]
-        directory = self._directory / digest
-        identity = _prepare(directory, properties["source"]["script"])
         parameters = [*properties.get("parameters", ()), *self._protected.pop(operation.id, ())]
         arguments = [one["value"] for one in parameters if not one["name"]]
         environment = {one["name"]: one["value"] for one in parameters if one["name"]}
         machine = self.world.machines[operation.resource.rsplit("/", 2)[0]]
+        container = self.services.agents.container(machine.id)
+        if container is not None and container.root is None:
+            return {"executionState": "Failed", "exitCode": -1, "executionMessage": "The machine is off."}
+        if container is not None and container.root is not None:
+            directory = container.root / _HANDLER / digest
+            directory.mkdir(mode=0o700, parents=True)
+            (directory / "script.sh").write_text(properties["source"]["script"])
+            command = container.enter("/bin/sh", f"/{_HANDLER}/{digest}/script.sh", *arguments)
+            environment = {_MARKER: digest, **environment}
+            more: dict[str, Any] = {"umask": 0o022}
+        else:
+            directory = self._directory / digest
+            more = {"cwd": directory, **_prepare(directory, properties["source"]["script"])}
+            command = ["/bin/sh", "./script.sh", *arguments]
+            environment = {"ARCLAB_MACHINE": machine.name, **environment}
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "./script.sh",
-            *arguments,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            cwd=directory,
-            env={"PATH": _PATH, "LANG": "C.UTF-8", "ARCLAB_MACHINE": machine.name, **environment},
+            env={"PATH": _PATH, "LANG": "C.UTF-8", **environment},
             start_new_session=True,
-            **identity,
+            **more,
         )
-        self._running[operation.resource] = process
+        script = _Script(process, f"{_MARKER}={digest}" if container is not None else None)
+        self._running[operation.resource] = script
         timeout = properties.get("timeoutInSeconds") or DEFAULT_TIMEOUT
         communication = asyncio.ensure_future(process.communicate())
         try:
             await asyncio.wait({communication}, timeout=timeout)
             timed_out = not communication.done()
-            _end_group(process)
+            if timed_out or container is None:
+                script.end()
             output, error = await communication
         finally:
-            _end_group(process)
+            if container is None or not communication.done():
+                script.end()
             self._running.pop(operation.resource, None)
             shutil.rmtree(directory, ignore_errors=True)
         state = "TimedOut" if timed_out else "Succeeded" if process.returncode == 0 else "Failed"
@@ -249,20 +267,29 @@ class RunCommands:
         self.world.put(command["id"], command)
 
     def _kill(self, key: str) -> None:
-        process = self._running.get(key)
-        if process is not None:
-            _end_group(process)
+        script = self._running.get(key)
+        if script is not None:
+            script.end()
 
     def close(self) -> None:
         """End every script that still runs."""
-        for process in list(self._running.values()):
-            _end_group(process)
+        for script in list(self._running.values()):
+            script.end()
 
 
-def _end_group(process: asyncio.subprocess.Process) -> None:
-    """The script and whatever it started; they share a session of their own."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+@dataclass(frozen=True)
+class _Script:
+    """A script that runs; in a container, what it started is known by the `marker` in its environment."""
+
+    process: asyncio.subprocess.Process
+    marker: str | None
+
+    def end(self) -> None:
+        """End the script and whatever it started and is still below it."""
+        if self.marker is not None:
+            end_marked(self.marker)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def _prepare(directory: Path, script: str) -> dict[str, Any]:
