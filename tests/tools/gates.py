@@ -303,7 +303,8 @@ def ships_alone(log: Log) -> None:
     shutil.rmtree(place, ignore_errors=True)
     env = {"ANSIBLE_COLLECTIONS_PATH": f"{place}:{COLLECTIONS}"}
     install = ("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", place)
-    log.run(*install, artifact, env=env)
+    # Not env: the link to the checkout would count as installed.
+    log.run(*install, artifact, env={"ANSIBLE_COLLECTIONS_PATH": str(place)})
     here = place / "ansible_collections" / "arcfleet" / "ssh"
     for entry in here.iterdir():
         if entry.is_dir() and entry.name not in ("meta", "plugins", "roles", "playbooks"):
