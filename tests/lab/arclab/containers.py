@@ -403,7 +403,7 @@ class Containers:
     def _files(self, machine: Wanted) -> dict[str, tuple[int, str]]:
         """What the lab puts on a machine: the agent, and on a ready one the lab's key."""
         files = {
-            azcmagent.BINARY: (0o755, Path(azcmagent.__file__).read_text()),
+            azcmagent.BINARY: (0o755, "#!/usr/bin/python3\n" + Path(azcmagent.__file__).read_text()),
             "/opt/azcmagent/bin/himds": (0o755, _HIMDS),
             azcmagent.IDENTITY: (0o644, identity_text(machine.identity)),
             azcmagent.SETTINGS: (0o644, json.dumps(machine.settings, indent=2) + "\n"),

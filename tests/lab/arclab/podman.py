@@ -15,12 +15,14 @@ import os
 import resource
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 CACHE = Path(os.environ.get("ARCLAB_MACHINES") or Path(__file__).resolve().parents[3] / ".cache" / "machines")
 PROGRAMS = ("podman", "runc", "conmon", "debootstrap", "chroot", "tar", "ip", "nsenter", "unshare")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 1024), "nproc": (resource.RLIMIT_NPROC, 4096)}
+_CONFIGURING = threading.Lock()
 
 
 class MachinesFailed(Exception):
@@ -101,13 +103,15 @@ def environment() -> dict[str, str]:
     """The variable that names podman's configuration, which is written if it is not there."""
     path = CACHE / "containers.conf"
     text = _configuration()
-    before = path.read_text() if path.exists() else ""
-    if before != text:
-        # podman's database knows its own path: in a checkout that was moved the images are made anew.
-        if before.startswith("# /") and before.partition("\n")[0] != text.partition("\n")[0]:
-            shutil.rmtree(CACHE / "storage", ignore_errors=True)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(text)
-        draft.replace(path)
+    # The images of two suites are made by two threads.
+    with _CONFIGURING:
+        before = path.read_text() if path.exists() else ""
+        if before != text:
+            # podman's database knows its own path: in a checkout that was moved the images are made anew.
+            if before.startswith("# /") and before.partition("\n")[0] != text.partition("\n")[0]:
+                shutil.rmtree(CACHE / "storage", ignore_errors=True)
+            CACHE.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_text(text)
+            draft.replace(path)
     return {"CONTAINERS_CONF": str(path.resolve())}

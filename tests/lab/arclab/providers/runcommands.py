@@ -4,9 +4,10 @@
 """What does a run command do?
 
 It is a resource whose creation runs a script on the machine. The lab really runs it, with /bin/sh in a directory of the
-machine's own: in a machine that is a container as its root, otherwise as `nobody` where the lab is root. Named parameters become environment variables, those without a name
-arguments. `provisioningState` says that the script ran, `instanceView` how it ended, with the last 4 KB of what it
-printed. The agent has to be 1.33 or later, connected, and allowed to handle extensions.
+machine's own: in a machine that is a container as its root, otherwise as `nobody` where the lab is root. Named parameters
+become environment variables, those without a name arguments. `provisioningState` says that the script ran, `instanceView`
+how it ended, with the last 4 KB of what it printed. The agent has to be 1.33 or later, connected, and allowed to handle
+extensions.
 """
 
 from __future__ import annotations
