@@ -38,12 +38,30 @@ options:
         counts; a machine for which none is set does not get the option.
     type: dict
     default: {}
+  lists:
+    description:
+      - The same for options that take a list. Of the variables that are named, all that are set become its items; V(0) and the empty text count as
+        not set.
+    type: dict
+    default: {}
+  known:
+    description:
+      - For each name, a dictionary of values by host. O(options) may use the name like that of a variable. For what was found out about hosts and is
+        no variable of theirs.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
 - name: Allow SSH for all hosts of the play, on the port of each
   arcfleet.ssh.arc_ssh_service_config:
     machines: "{{ hostvars | arcfleet.ssh.fleet(ansible_play_batch, options={'port': ['my_ssh_port', 'ansible_port']}) }}"
+  run_once: true
+  delegate_to: localhost
+
+- name: The same, where some machines may have moved already to the port that they shall have in future
+  arcfleet.ssh.arc_ssh_service_config:
+    machines: "{{ hostvars | arcfleet.ssh.fleet(ansible_play_batch, options={'port': ['ansible_port']}, lists={'accepted_ports': ['my_next_port']}) }}"
   run_once: true
   delegate_to: localhost
 """
@@ -66,22 +84,35 @@ from ansible.errors import AnsibleFilterError
 
 
 def fleet(
-    hostvars: Any, hosts: Iterable[str], options: Mapping[str, Iterable[str]] | None = None
+    hostvars: Any,
+    hosts: Iterable[str],
+    options: Mapping[str, Iterable[str]] | None = None,
+    lists: Mapping[str, Iterable[str]] | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """The machines that `hosts` are."""
-    if isinstance(hosts, str) or not isinstance(options or {}, Mapping):
-        raise AnsibleFilterError("arcfleet.ssh.fleet takes a list of hosts, and for `options` a dictionary of lists.")
+    if isinstance(hosts, str) or not all(isinstance(given or {}, Mapping) for given in (options, lists, known)):
+        raise AnsibleFilterError(
+            "arcfleet.ssh.fleet takes a list of hosts, and dictionaries for `options`, `lists` and `known`."
+        )
     wanted = [(option, list(names)) for option, names in (options or {}).items()]
+    listed = [(option, list(names)) for option, names in (lists or {}).items()]
+    tables = known or {}
     machines = []
     for host in hosts:
-        known = hostvars[host]
-        machine_id = known.get("arc_resource_id")
+        own = hostvars[host]
+        machine_id = own.get("arc_resource_id")
         if machine_id:
             entry = {"id": machine_id, "host": host}
             for option, names in wanted:
-                value = next((known.get(name) for name in names if known.get(name) is not None), None)
+                told = (tables[name].get(host) if name in tables else own.get(name) for name in names)
+                value = next((found for found in told if found is not None), None)
                 if value is not None:
                     entry[option] = value
+            for option, names in listed:
+                items = [found for found in map(own.get, names) if found not in (None, "", 0, "0")]
+                if items:
+                    entry[option] = items
             machines.append(entry)
     return machines
 

@@ -190,7 +190,7 @@ def _environments_above(proc: str) -> Iterator[Mapping[str, str]]:
     pid = os.getpid()
     while pid > 1:
         yield _environment(os.path.join(proc, str(pid), "environ"))
-        pid = _parent(os.path.join(proc, str(pid), "stat"))
+        pid = parent_of(os.path.join(proc, str(pid), "stat"))
 
 
 def _environment(path: str) -> dict[str, str]:
@@ -202,7 +202,8 @@ def _environment(path: str) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
-def _parent(path: str) -> int:
+def parent_of(path: str) -> int:
+    """The parent of the process whose /proc/PID/stat is at `path`; 0 if it is gone."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             # The second field, the program's name in brackets, may hold blanks and brackets itself.

@@ -38,6 +38,15 @@ options:
       - The default is V(22) for V(SSH) and V(6516) for V(WAC).
       - May be set for one machine.
     type: int
+  accepted_ports:
+    description:
+      - Ports that are right as well where the service configuration has one of them already. It is left as it is then; O(port) is for where it is
+        not.
+      - Whoever moves the service to another port, and the service configuration with it, need not change O(port) at the same moment.
+      - May be set for one machine.
+    type: list
+    elements: int
+    default: []
   manage_endpoint:
     description:
       - Whether to take care of the machine's default connectivity endpoint as well. With O(state=present) it is created where it is
@@ -83,6 +92,11 @@ EXAMPLES = r"""
       - "{{ web01_id }}"
       - id: "{{ web02_id }}"
         port: 2222
+
+- name: Allow SSH where it is not allowed yet, and do not move back the machines that have moved to port 2222
+  arcfleet.ssh.arc_ssh_service_config:
+    machines: "{{ fleet }}"
+    accepted_ports: [2222]
 
 - name: Withdraw SSH, and leave the endpoint to Windows Admin Center where that uses it
   arcfleet.ssh.arc_ssh_service_config:
@@ -155,15 +169,17 @@ def main() -> None:
             **STATE_OPTION,
             "service_name": {"type": "str", "choices": ["SSH", "WAC"], "default": "SSH"},
             "port": {"type": "int"},
+            "accepted_ports": {"type": "list", "elements": "int", "default": []},
             "manage_endpoint": {"type": "bool", "default": True},
             "register_provider": {"type": "bool", "default": False},
         },
-        overrides=("port",),
+        overrides=("port", "accepted_ports"),
     ).reconcile(
         lambda machine, options: ServiceConfiguration(
             machine,
             service=options["service_name"],
             port=options["port"],
+            accepted_ports=options["accepted_ports"] or (),
             present=options["state"] == "present",
             manage_endpoint=options["manage_endpoint"],
         )

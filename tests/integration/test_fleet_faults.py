@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from on_lab import ansible, environment, module
+from on_lab import ansible, descendants, environment, module
 
 FLEET = 300
 SSH = "/serviceConfigurations/SSH"
@@ -214,21 +213,6 @@ def begun(lab, *command, after=40):
         # kill -9 leaves ansible-core's workers waiting for a parent that is gone.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def descendants(pid):
-    """The processes that a process started, and those that they started."""
-    children = {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
-            children.setdefault(int(parent), []).append(int(path.parent.name))
-    found, left = [], [pid]
-    while left:
-        below = children.get(left.pop(), [])
-        found += below
-        left += below
-    return found
 
 
 def playbook(lab):

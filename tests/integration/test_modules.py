@@ -96,6 +96,22 @@ def test_service_configuration_life(start):
     litany(lab, "arc_ssh_service_config", machines=fleet[:1], service_name="WAC", state="absent")
 
 
+def test_a_port_that_is_accepted_stays_for_one_read(start):
+    lab = start(machines=3)
+    web01, web02, web03 = ids(lab)
+    module(lab, "arc_ssh_service_config", machines=[web01, web02], port=2222)
+    fleet = [{"id": web01, "accepted_ports": [2022, 2222]}, web02, {"id": web03, "accepted_ports": ["2222"]}]
+    done = litany(lab, "arc_ssh_service_config", machines=fleet)
+    assert {key.rsplit("/", 1)[1]: (entry["action"], entry["after"]["port"]) for key, entry in done["machines"].items()} == {
+        "web01": ("none", 2222),
+        "web02": ("update", 22),
+        "db01": ("create", 22),
+    }  # fmt: skip
+    lab.clear_journal()
+    again = module(lab, "arc_ssh_service_config", machines=[web01, web02, web03], accepted_ports=[2222])
+    assert not again["changed"] and [entry["method"] for entry in arm_requests(lab)] == ["GET"] * 3
+
+
 def test_the_steady_state_costs_one_read_a_machine(start):
     lab = start(machines=4)
     module(lab, "arc_ssh_service_config", machines=ids(lab))
@@ -222,6 +238,7 @@ def test_relay_credentials_say_why_there_are_none(start):
         ({"port": 0}, "0 is not a port"),
         ({"port": 65536}, "65536 is not a port"),
         ({"port": "http"}, "port"),
+        ({"accepted_ports": [22, 65536]}, "65536 is not a port"),
         ({"prot": 22}, "Unsupported parameters"),
         ({"service_name": "RDP"}, "value of service_name must be one of"),
         ({"concurrency": 0}, "concurrency is 0"),

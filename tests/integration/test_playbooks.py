@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 
-from on_lab import ansible, module
+from on_lab import COLLECTIONS, ansible, module
+
+PLAYBOOKS = COLLECTIONS / "ansible_collections" / "arcfleet" / "ssh" / "playbooks"
 
 
 def recap(text):
@@ -83,6 +85,31 @@ def test_enable_and_disable_from_nothing(start):
     assert changes(again.stdout) == 0 and writes(lab) == []
 
 
+def test_disable_leaves_the_machines_alone_unless_told_otherwise(start):
+    lab = start(machines=3, stopped=1, listener_lag=0)
+    away = next(machine["name"] for machine in lab.machines() if machine["status"] == "Disconnected")
+    for told in ((), ("-e", "arc_disable_machine=true", "--tags", "control_plane")):
+        ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane")
+        lab.clear_journal()
+        done = ansible(lab, "ansible-playbook", "arcfleet.ssh.disable", *told)
+        assert "3 deleted" in done.stdout and "without our settings" not in done.stdout
+        assert lab.journal(kind="relay") == []
+
+    ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane")
+    lab.clear_journal()
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.disable", "-e", "arc_disable_machine=true")
+    dialled = {entry["machine_id"].rsplit("/", 1)[1] for entry in lab.journal(kind="relay") if entry["machine_id"]}
+    assert away not in dialled and len(dialled) == 2
+    # These machines have no agent that could say which ones they are, so nothing is changed on them, and this is told.
+    assert "0 of 3 machines are without our settings" in done.stdout
+    assert done.stdout.count("left as it is, because no agent says which machine it is: ") == 2
+    assert f"left as it is: {away}: its agent is Disconnected" in done.stdout
+    assert "3 deleted" in done.stdout and changes(done.stdout) == 1
+
+    again = ansible(lab, "ansible-playbook", "arcfleet.ssh.disable", "-e", "arc_disable_machine=true")
+    assert changes(again.stdout) == 0 and "SSH through Azure Arc is withdrawn there already: " in again.stdout
+
+
 def test_unready_machines_fail_the_run_when_asked(start):
     lab = start(machines=2, stopped=1)
     away = next(machine["name"] for machine in lab.machines() if machine["status"] == "Disconnected")
@@ -93,10 +120,27 @@ def test_unready_machines_fail_the_run_when_asked(start):
 def test_a_machine_that_should_be_ready_and_is_not_fails(start):
     lab = start(machines=2)
     lab.machine("web01", "sshd-stop")
-    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", rc=2)
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane,verify", rc=2)
     assert "1 of 2 machines are ready for SSH." in done.stdout
     assert re.search(r"not ready: web01: .*port 22", done.stdout)
     assert recap(done.stdout)["web01"]["failed"] == 1 and recap(done.stdout)["web02"]["failed"] == 0
+
+
+def test_a_machine_that_gets_no_server_is_named_and_the_others_go_on(start):
+    lab = start(machines=3)
+    lab.machine("web01", "sshd-stop")
+    lab.clear_journal()
+    done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", rc=2)
+    # Machines of this lab run scripts as nobody.
+    assert "web01: The script has to be run as root" in done.stdout
+    assert "2 of 2 machines are ready for SSH." in done.stdout and "ready: db01, web02" in done.stdout
+    assert {host: counts["failed"] for host, counts in recap(done.stdout).items()} == {
+        "db01": 0,
+        "web01": 1,
+        "web02": 0,
+    }
+    ran = [entry for entry in put_or_deleted(lab) if "/runCommands/" in entry["path"]]
+    assert [entry["method"] for entry in ran] == ["PUT", "DELETE"] and all("/web01/" in entry["path"] for entry in ran)
 
 
 def test_one_machine_that_cannot_be_changed_stops_no_other(start):
@@ -145,6 +189,72 @@ def test_the_port_is_that_of_the_connection(start):
         if "serviceConfigurations" in entry["path"]
     }
     assert ports == {"web01": 22, "web02": 2222}
+
+
+def moved(lab):
+    """The inventory says that web02's sshd shall be on port 2222, where it is already, and that the connection goes to port 22."""
+    lab.machine("web02", sshd_port=2222)
+    inventory = lab.state_dir / "moved.arc.yml"
+    inventory.write_text(
+        (lab.state_dir / "arc.yml").read_text()
+        + "compose:\n  arc_sshd_port: \"2222 if arc_name == 'web02' else none\"\n",
+        encoding="utf-8",
+    )
+    web02 = lab.machine("web02")["id"]
+    assert module(lab, "arc_ssh_service_config", machines=[web02], port=2222)["changed"]
+    lab.clear_journal()
+    return "-i", str(inventory)
+
+
+def test_a_machine_that_has_moved_to_its_port_stays_there(start, tmp_path):
+    lab = start(machines=2)
+    inventory = moved(lab)
+    control_plane = ("--tags", "control_plane,verify")
+
+    predicted = ansible(lab, "ansible-playbook", *inventory, "arcfleet.ssh.enable", *control_plane, "--check")
+    assert put_or_deleted(lab) == []
+    done = ansible(lab, "ansible-playbook", *inventory, "arcfleet.ssh.enable", *control_plane)
+    assert "1 created, 1 unchanged" in predicted.stdout and "1 created, 1 unchanged" in done.stdout
+    assert {entry["path"].split("/machines/")[1].split("/")[0] for entry in put_or_deleted(lab)} == {"web01"}
+    assert "2 of 2 machines are ready for SSH." in done.stdout
+
+    lab.clear_journal()
+    again = ansible(lab, "ansible-playbook", *inventory, "arcfleet.ssh.enable", "--tags", "control_plane")
+    assert changes(again.stdout) == 0
+    asked = [entry["method"] for entry in lab.journal(path="HybridConnectivity")]
+    assert asked == ["GET", "GET"], "the steady state costs one read for each machine"
+
+    # The verification alone knows no more than the inventory.
+    alone = ansible(lab, "ansible-playbook", *inventory, "arcfleet.ssh.enable", "--tags", "verify", rc=2)
+    assert "ready: web01" in alone.stdout and "not ready: web02" in alone.stdout
+
+    _output, report = enforce(lab, tmp_path / "drift.json", *inventory)
+    assert set(statuses(report).values()) == {"in_order"}
+
+
+def test_a_prediction_connects_to_the_port_that_azure_still_relays_to(start):
+    lab = start(machines=2)
+    inventory = moved(lab)
+    # Nobody told the role that web02 shall be there, so the run would put Azure back.
+    play = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "vars_files": [str(PLAYBOOKS / "vars" / "connection.yml")],
+            "tasks": [
+                {
+                    "ansible.builtin.import_role": {"name": "arcfleet.ssh.arc_connectivity", "tasks_from": "fleet"},
+                    "vars": {"arc_connectivity_hosts": ["web02"]},
+                },
+                {"ansible.builtin.raw": "echo connected", "check_mode": False, "when": "inventory_hostname == 'web02'"},
+            ],
+        }
+    ]
+    (lab.state_dir / "site.json").write_text(json.dumps(play))
+    done = ansible(
+        lab, "ansible-playbook", *inventory, "site.json", "--check", "-e", "arc_sshd_port=0", "--limit", "web02"
+    )
+    assert recap(done.stdout)["web02"]["unreachable"] == 0 and put_or_deleted(lab) == []
 
 
 def enforce(lab, path, *arguments, rc=0):

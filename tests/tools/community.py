@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-COLLECTIONS = ("ansible.posix", "ansible.windows", "community.general", "community.windows")
+COLLECTIONS = ("ansible.posix", "ansible.windows", "community.general")
 # The community package that goes with an ansible-core, and the Python that pip has to pretend to be to get it.
 PACKAGES = {"2.19": ("ansible==12.3.0", "3.11"), "2.21": ("ansible==14.5.0", "3.12")}
 _NOT_NEEDED = ("tests/", "docs/", "changelogs/", ".github/", ".azure-pipelines/")

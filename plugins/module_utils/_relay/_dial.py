@@ -189,7 +189,10 @@ def _explain_status(answer: Answer, port: int) -> tuple[str, str]:
     if status in (401, 403):
         return (
             "the relay refuses newly issued credentials",
-            f"Connecting needs one of the roles {ROLES} on the machine; check also the clock of this computer.",
+            (
+                f"Connecting needs one of the roles {ROLES} on the machine, and a service configuration that allows "
+                f"port {port}. Check also the clock of this computer."
+            ),
         )
     if status in (429, 503) or status >= 500:
         return "the relay or the machine's agent cannot take the connection", "Connect again in a few minutes."

@@ -9,7 +9,7 @@ an integer; no specification bounds it, so this file does. Private to arcfleet.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._errors import InputError
@@ -23,7 +23,10 @@ DEFAULT_PORTS = {"SSH": 22, "WAC": 6516}
 
 
 class ServiceConfiguration(Resource):
-    """The permission to reach `port` (by default the service's usual one). Raises InputError for a port that cannot be."""
+    """The permission to reach `port` (by default the service's usual one). Raises InputError for a port that cannot be.
+
+    One of `accepted_ports` is as good, where it is there already.
+    """
 
     api_version = API_VERSION
     slug = "service_configuration"
@@ -34,14 +37,17 @@ class ServiceConfiguration(Resource):
         *,
         service: str = "SSH",
         port: int | None = None,
+        accepted_ports: Sequence[int] = (),
         present: bool = True,
         manage_endpoint: bool = True,
     ) -> None:
-        if port is not None and not 1 <= port <= 65535:
-            raise InputError(f"{machine.name}: {port} is not a port.", hint="Ports are numbers from 1 to 65535.")
+        for number in (*accepted_ports, *([] if port is None else [port])):
+            if not 1 <= number <= 65535:
+                raise InputError(f"{machine.name}: {number} is not a port.", hint="Ports are numbers from 1 to 65535.")
         self.machine = machine
         self.service = service
         self.port = DEFAULT_PORTS[service] if port is None else port
+        self.accepted_ports = frozenset(accepted_ports)
         self.present = present
         self.noun = f"service configuration for {service}"
         self.path = f"{endpoint_path(machine)}/serviceConfigurations/{service}"
@@ -51,7 +57,7 @@ class ServiceConfiguration(Resource):
     def doing(self, plan: Plan) -> str:
         if plan.after is None:
             return f"{self.owner}: cannot withdraw {self.service}"
-        return f"{self.owner}: cannot allow {self.service} on port {self.port}"
+        return f"{self.owner}: cannot allow {self.service} on port {plan.after['port']}"
 
     def state(self, raw: Raw) -> State:
         known = properties(raw)
@@ -63,7 +69,9 @@ class ServiceConfiguration(Resource):
         }
 
     def wanted(self, raw: Raw | None) -> State:
-        return {"service_name": self.service, "port": self.port}
+        there = self.state(raw)["port"] if raw is not None else None
+        return {"service_name": self.service, "port": there if there in self.accepted_ports else self.port}
 
     def body(self, plan: Plan, raw: Raw | None, machine: Raw | None) -> Mapping[str, Any]:
-        return {"properties": {"serviceName": self.service, "port": self.port}}
+        wanted = plan.after or self.wanted(raw)
+        return {"properties": {"serviceName": wanted["service_name"], "port": wanted["port"]}}

@@ -252,7 +252,10 @@ class Container:
             deadline = time.monotonic() + START_TIMEOUT
             while not await self._is_up():
                 if self.pid is None or time.monotonic() > deadline:
-                    raise MachinesFailed(f"The machine {self.hostname} ({self.name}) does not come up.")
+                    raise MachinesFailed(
+                        f"The machine {self.hostname} ({self.name}) does not come up. Each takes five instances of inotify, and "
+                        "fs.inotify.max_user_instances (sysctl) says how many there may be on this computer."
+                    )
                 await asyncio.sleep(0.1)
 
     @property

@@ -36,6 +36,9 @@ _HOST_KEYS = """\
 [Unit]
 Description=Make the SSH host keys of this machine
 ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+# Sockets come before what is usual for a service, and a cycle would let systemd leave out one of them.
+DefaultDependencies=no
+After=local-fs.target
 Before=ssh.service ssh.socket
 [Service]
 Type=oneshot
@@ -192,7 +195,8 @@ def _clean(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
     (root / "etc/resolv.conf").unlink(missing_ok=True)
-    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+    # logind has no sessions to look after, and each machine's share of fs.inotify.max_user_instances is small.
+    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-logind.service"):
         link = root / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)
         link.symlink_to("/dev/null")

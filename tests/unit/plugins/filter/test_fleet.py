@@ -44,10 +44,33 @@ def test_each_host_is_looked_up_once():
     assert Counting.looked == 2
 
 
-@pytest.mark.parametrize(("hosts", "options"), [("web01", None), (["web01"], ["port"])])
-def test_what_cannot_be_meant_is_refused(hosts, options):
+@pytest.mark.parametrize(
+    ("hosts", "more"),
+    [("web01", {}), (["web01"], {"options": ["port"]}), (["web01"], {"lists": ["x"]}), (["web01"], {"known": ["x"]})],
+)
+def test_what_cannot_be_meant_is_refused(hosts, more):
     with pytest.raises(AnsibleFilterError):
-        fleet(HOSTVARS, hosts, options)
+        fleet(HOSTVARS, hosts, **more)
+
+
+def test_what_is_known_of_a_host_has_its_place_among_the_variables():
+    found = fleet(
+        HOSTVARS,
+        ["web01", "web02", "web03"],
+        options={"port": ["my_port", "found", "ansible_port"]},
+        known={"found": {"web01": 2022, "web02": 2023}},
+    )
+    assert [machine.get("port") for machine in found] == [2022, 2022, None]
+
+
+def test_lists_are_made_of_what_is_set():
+    hosts = {
+        "web01": {"arc_resource_id": "/id/web01", "one": 2222, "two": "2022"},
+        "web02": {"arc_resource_id": "/id/web02", "one": 0, "two": 2022},
+        "web03": {"arc_resource_id": "/id/web03", "one": None, "two": ""},
+    }
+    found = fleet(hosts, list(hosts), lists={"ports": ["one", "two"]})
+    assert [machine.get("ports") for machine in found] == [[2222, "2022"], [2022], None]
 
 
 def test_its_name():

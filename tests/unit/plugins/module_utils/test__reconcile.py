@@ -140,6 +140,8 @@ def run_both(resources, describe, **options):
     [
         ({SSH: service()}, {}, ["GET SSH"], "none"),
         ({SSH: service("22")}, {}, ["GET SSH"], "none"),
+        ({SSH: service(2222)}, {"accepted_ports": [2022, 2222]}, ["GET SSH"], "none"),
+        ({SSH: service(2223), ENDPOINT: endpoint()}, {"accepted_ports": [2222]}, ["GET SSH", "PUT SSH"], "update"),
         ({SSH: service(2222), ENDPOINT: endpoint()}, {}, ["GET SSH", "PUT SSH"], "update"),
         ({SSH: service(state="Failed"), ENDPOINT: endpoint()}, {}, ["GET SSH", "PUT SSH"], "update"),
         ({ENDPOINT: endpoint()}, {}, ["GET SSH", "GET default", "PUT SSH"], "create"),

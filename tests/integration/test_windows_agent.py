@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENT = r"C:\Program Files\AzureConnectedMachineAgent\azcmagent.exe"
 COMMAND = """\
 #!/usr/bin/python
