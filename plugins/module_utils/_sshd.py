@@ -426,7 +426,9 @@ def findings(
 
 def _exempt(effective: Mapping[str, Sequence[str]]) -> bool:
     penalties = " ".join(effective.get("persourcepenalties", ("no",)))
-    return penalties.split(" ")[0] == "no" or "127.0.0." in " ".join(effective.get("persourcepenaltyexemptlist", ()))
+    return penalties.split(" ", maxsplit=1)[0] == "no" or "127.0.0." in " ".join(
+        effective.get("persourcepenaltyexemptlist", ())
+    )
 
 
 def _entra_findings(said: Sequence[Directive], entra: Mapping[str, Sequence[str]]) -> list[str]:

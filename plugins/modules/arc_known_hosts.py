@@ -22,13 +22,30 @@ description:
 options:
   machines:
     description:
-      - The machines. Each entry is a dictionary with the key V(id), the resource id of the machine, and V(host_keys), the list of its public
-        host keys.
-      - It may have V(ssh_args), the arguments of ssh for this machine. Their C(UserKnownHostsFile) names the file and their C(HostKeyAlias) the
-        machine in it. It may also have V(host), the machine's name in the inventory, which results repeat.
+      - The machines.
     type: list
     elements: dict
     required: true
+    suboptions:
+      id:
+        description:
+          - The resource id of the machine.
+        type: str
+        required: true
+      host_keys:
+        description:
+          - Its public host keys, each with its type.
+        type: list
+        elements: str
+        required: true
+      host:
+        description:
+          - Its name in the inventory, which results repeat.
+        type: str
+      ssh_args:
+        description:
+          - The arguments of ssh for it. Their C(UserKnownHostsFile) names the file, and their C(HostKeyAlias) the machine in it.
+        type: str
   path:
     description:
       - The file for all machines, whatever their arguments of ssh say.

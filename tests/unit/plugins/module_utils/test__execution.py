@@ -31,8 +31,8 @@ LATER = ArmError("web01: busy.", code="HCRP409", status=409)
 class World:
     """ARM for one machine: `views` are what the looks at the run command show, one after the other."""
 
-    def __init__(self, *views, machine=MACHINE, listed=()):
-        self.views, self.machine, self.listed = list(views), machine, listed
+    def __init__(self, *views, machine=None, listed=()):
+        self.views, self.machine, self.listed = list(views), machine or MACHINE, listed
         self.asked, self.faults, self.bodies = [], {}, []
 
     def _ask(self, method, path):
