@@ -5,10 +5,11 @@
 
     python3 steps.py FOLDER WHAT FIRST EVERY       prints JSON: one entry a step, `faults` names what was wrong
 
-Runs on a machine as root, with the collection and Ansible's module_utils in FOLDER. WHAT is one of SEQUENCES: for N = FIRST,
-FIRST + EVERY, ... the real module runs in a process that kills itself (kill -9) when it is about to change something for the
-N-th time (opens a file for writing, renames, removes, makes, links, starts systemctl or a shell). Then everything that is
-promised is tried, the way back is taken, and the module runs again. Or WHAT is a folder, whose file system has room for N pages.
+Runs on a machine as root, with the collection and Ansible's module_utils in FOLDER. WHAT is one of SEQUENCES: for
+N = FIRST, FIRST + EVERY, ... the real module runs in a process that kills itself (kill -9) when it is about to change
+something for the N-th time (opens a file for writing, renames, removes, makes, links, starts systemctl or a shell). Then
+everything that is promised is tried, the way back is taken, and the module runs again. Or WHAT is a folder, whose file
+system has room for N pages.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SEQUENCES = {
     "reverted": ([NEW], {"state": "reverted"}),
     "the way back": ([NEW], None),
 }
-# A run that changes something costs a second, so it follows on some steps only, and on the others one that has nothing to do.
+# A run that changes something costs a second: it follows on some steps, and one that has nothing to do on the others.
 WHOLE = 6
 
 
@@ -60,7 +61,7 @@ def changes(event, arguments):
 
 
 def module(options, number=None):
-    """Run the module in a process of its own, which is killed at this step. The result, or `None` for a killed one; and the step."""
+    """Run the module in a process of its own, killed at this step. The result, `None` if it was killed; and the step."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -137,7 +138,8 @@ def run(*command):
 
 def logs_in():
     done = run(
-        "ssh", "-F", "none", "-i", "/root/step_key", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        "ssh", "-F", "none", "-i", "/root/step_key", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+        "-o", "UserKnownHostsFile=/dev/null",
         "-o", "ConnectTimeout=5", "root@127.0.0.1", "true",
     )  # fmt: skip
     return done.returncode == 0

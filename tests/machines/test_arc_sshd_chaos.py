@@ -47,7 +47,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PLUGINS = HERE.parents[1] / "plugins"
 # All tests share these: each machine needs several of the 128 instances of inotify that Linux gives a user.
 NAMES = [f"m{number:02}" for number in range(1, 10)]
-# Killed after so many steps, of which the first is the first that changes something, and the last one but one is the eighth.
+# Killed after so many steps: the first is the first that changes something, the eighth the last one but one.
 KILLED = dict(zip(NAMES[:8], range(1, 9), strict=True))
 DURING = "m09"
 STEPS, MORE_STEPS, FULL, FAULTS, DEAD, LOST, LOST_FOR_A_WHILE, BOOTED, TWICE = NAMES

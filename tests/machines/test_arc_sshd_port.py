@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, arcfleet.ssh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does sshd move to another port under the connection that moves it, together with Azure, and back when the new way in does not work?"""
+"""Does sshd move to another port under the connection that moves it, with Azure, and back when nobody comes in there?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from arclab.client import Lab
 MAIN = "/etc/ssh/sshd_config"
 FOREIGN = "/etc/ssh/sshd_config.d/50-foreign.conf"
 AZCMAGENT = "/opt/azcmagent/bin/azcmagent"
-# Debian as it is, sockets of systemd, and other people's lines: in the main file without an Include, and in files of their own.
+# Debian as it is, sockets of systemd, other people's lines: in the main file without an Include, in files of their own.
 MOVED = ("web01", "web02", "sock01", "sock02", "top01", "other01")
 REFUSED = {"agent01": "the agent refuses the port", "azure01": "Azure refuses it", "taken01": "another program has it"}
 MOVE = role(arc_sshd_port=2222)

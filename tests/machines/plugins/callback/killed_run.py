@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What does a run leave behind that is killed between any two of its steps?
 
-Counts the tasks of one host that did something, from the first that changed something, notes them in KILLED_RUN_NOTES, and kills the whole run (its
-process group, -9) after the one that KILLED_RUN_AFTER says.
+Counts the tasks of one host that did something, from the first that changed something, notes them in KILLED_RUN_NOTES,
+and kills the whole run (its process group, -9) after the one that KILLED_RUN_AFTER says.
 """
 
 from __future__ import annotations
