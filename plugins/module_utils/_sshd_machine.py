@@ -19,9 +19,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from socket import create_connection
 from typing import Any
 
 from . import _sshd
@@ -333,14 +332,14 @@ class Sshd:
         """See that sshd listens, and start it where it was killed meanwhile."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            deaf = [port for port in plan.ports if not answers(port)]
+            deaf = [port for port in plan.ports if not served(port)]
             alive = systemctl("is-active", "--quiet", found.unit).returncode == 0
             if alive and not deaf:
                 return
             if not alive:
                 done = self._start(found.unit)
             if time.monotonic() > deadline:
-                what = f"does not answer on port {', '.join(map(str, deaf))}" if deaf else "does not run"
+                what = f"does not listen on port {', '.join(map(str, deaf))}" if deaf else "does not run"
                 said = f" ({done.stderr.strip()})" if done.returncode else ""
                 raise SshdError(
                     f"{self._name}: sshd {what} with the new configuration{said}.",
@@ -380,29 +379,39 @@ def _last_line(output: str) -> str:
 
 
 def listening(proc: str = "/proc") -> list[tuple[str, int]]:
-    """Address and port of everything that listens for TCP connections (proc(5): /proc/net/tcp)."""
-    found = set()
+    """Address and port of everything that listens for TCP connections."""
+    return sorted({(address, port) for address, port, _inode in _sockets(proc)})
+
+
+def _sockets(proc: str) -> Iterator[tuple[str, int, str]]:
+    """Address, port and inode of the sockets that listen (proc(5): /proc/net/tcp)."""
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(os.path.join(proc, "net", name), encoding="ascii") as file:
             for line in file.readlines()[1:]:
                 fields = line.split()
                 if fields[3] == "0A":
                     address, _colon, port = fields[1].partition(":")
-                    found.add((_address(address), int(port, 16)))
-    return sorted(found)
+                    yield _address(address), int(port, 16), fields[9]
 
 
-def answers(port: int, proc: str = "/proc") -> bool:
-    """Whether it is an SSH server that listens there: another program would take every connection that Azure relays."""
-    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    for address in (address for address, found in listening(proc) if found == port):
-        # RFC 4253, 4.2: a server says its version at once.
-        with contextlib.suppress(OSError), create_connection(
-            (wildcards.get(address, address), port), timeout=3
-        ) as connection:
-            if connection.recv(4) == b"SSH-":
-                return True
-    return False
+def served(port: int, proc: str = "/proc") -> bool:
+    """Whether it is sshd that listens there, or systemd for it: another program would take every connection that Azure relays.
+
+    Nothing connects for that, because sshd penalizes whoever connects and does not log in (PerSourcePenalties).
+    """
+    wanted = {f"socket:[{inode}]" for _address_, found, inode in _sockets(proc) if found == port}
+    return any(link in wanted for folder in glob.glob(os.path.join(proc, "[0-9]*")) for link in _held(folder))
+
+
+def _held(folder: str) -> list[str]:
+    """What the files of a process are, if it is sshd or systemd."""
+    links = []
+    with contextlib.suppress(OSError), open(os.path.join(folder, "comm"), encoding="utf-8", errors="replace") as file:
+        name = file.read().strip()
+        for path in glob.glob(os.path.join(folder, "fd", "*")) if name.startswith("sshd") or name == "systemd" else ():
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(path))
+    return links
 
 
 def _address(text: str) -> str:

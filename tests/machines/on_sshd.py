@@ -93,10 +93,10 @@ def _lost(result: Mapping[str, Any]) -> bool:
 
 
 def role(**variables: Any) -> dict[str, Any]:
-    """The role as a task, with a way back that tests can wait for."""
+    """The role as a task, with a way back that a busy machine does not take by mistake."""
     return {
         "ansible.builtin.include_role": {"name": "arcfleet.ssh.arc_sshd"},
-        "vars": {"arc_sshd_way_back": 30, "arc_sshd_port_timeout": 20, **variables},
+        "vars": {"arc_sshd_way_back": 120, "arc_sshd_port_timeout": 20, **variables},
     }
 
 

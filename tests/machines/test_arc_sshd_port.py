@@ -157,7 +157,7 @@ def test_what_does_not_work_is_rolled_back_and_said(lab, logins, before):
         "code": "AuthorizationFailed",
     }
     with lab.faulty(**rule, times=1):
-        done = run(lab, REFUSED, [MOVE], rc=2)
+        done = run(lab, REFUSED, [role(arc_sshd_port=2222, arc_sshd_way_back=60)], rc=2)
     for name in REFUSED:
         said = done.failed(name)
         assert "2222" in said and ("rolled back" in said or "othing was changed" in said), said

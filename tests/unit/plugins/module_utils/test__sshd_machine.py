@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import socket
-import threading
 
 import pytest
 
@@ -35,24 +33,15 @@ def test_who_listens(tmp_path: pathlib.Path) -> None:
     assert ("::1", 22) in _sshd_machine.listening(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("says", "right"), [(b"SSH-2.0-OpenSSH_9.2\r\n", True), (b"HTTP/1.1 400\r\n", False), (b"", False)]
-)
-def test_whether_an_ssh_server_listens(tmp_path: pathlib.Path, says: bytes, right: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        (tmp_path / "net").mkdir()
-        (tmp_path / "net" / "tcp").write_text(TCP.replace("0100007F:0016 00000000", f"0100007F:{port:04X} 00000000"))
-
-        def serve() -> None:
-            with server.accept()[0] as connection:
-                connection.sendall(says)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        assert _sshd_machine.answers(port, str(tmp_path)) is right
-        thread.join()
-    assert not _sshd_machine.answers(1, str(tmp_path))
+@pytest.mark.parametrize(("name", "right"), [("sshd", True), ("systemd", True), ("nginx", False)])
+def test_whether_it_is_sshd_that_listens(tmp_path: pathlib.Path, name: str, right: bool) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(TCP.replace("        0 1 1 0", "        0 4711 1 0"))
+    (tmp_path / "77" / "fd").mkdir(parents=True)
+    (tmp_path / "77" / "comm").write_text(f"{name}\n")
+    (tmp_path / "77" / "fd" / "3").symlink_to("socket:[4711]")
+    assert _sshd_machine.served(22, str(tmp_path)) is right
+    assert not _sshd_machine.served(23, str(tmp_path))
 
 
 def process(proc: pathlib.Path, pid: int, name: str, parent: int, ticks: int) -> None:
