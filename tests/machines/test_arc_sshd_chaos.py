@@ -200,7 +200,8 @@ def test_a_killed_sshd_is_started_again(lab, logins):
     # systemd would start it by itself, so it is told not to.
     lab.shell(
         DEAD,
-        "mkdir -p /run/systemd/system/ssh.service.d; cd /run/systemd/system/ssh.service.d; printf '[Service]\\nRestart=no\\n' >no.conf; systemctl daemon-reload",
+        "mkdir -p /run/systemd/system/ssh.service.d; cd /run/systemd/system/ssh.service.d; "
+        "printf '[Service]\\nRestart=no\\n' >no.conf; systemctl daemon-reload",
     )
     lab.shell(
         DEAD,
@@ -246,7 +247,10 @@ def test_the_relay_lost_and_the_machine_restarted_before_the_change_was_proven(l
     # Who waits long enough hears that it happened, and everybody else that it will.
     assert "puts the configuration from before back by itself" in said or "was rolled back at" in said, said
     for name in (LOST, BOOTED):
-        gone_back = lambda name=name: not differences(there[name], look(lab, name))
+
+        def gone_back(name: str = name) -> bool:
+            return not differences(there[name], look(lab, name))
+
         until(gone_back, f"{name} does not go back", WAY_BACK + SLACK)
     logins.until_possible([LOST, BOOTED], 60)
 
