@@ -142,6 +142,24 @@ options:
     type: str
     choices: [relay, none]
     default: none
+  ssh_auth:
+    description:
+      - How ssh proves who logs in, with O(connection=relay).
+      - With V(key), by a private key - O(ssh_private_key_file), or what ssh finds by itself.
+      - With V(agent), by the keys in ssh-agent (E(SSH_AUTH_SOCK)), and no files.
+      - With V(entra), Linux machines are logged in to with an SSH certificate of the Entra identity that the login's
+        options name, a service principal or a user of C(az login). No key has to be on the machines; they need the
+        extension C(AADSSHLoginForLinux) (role P(arcfleet.ssh.arc_entra_login#role)), and the identity one of the
+        roles C(Virtual Machine Administrator Login) and C(Virtual Machine User Login). The user name is the
+        certificate's first principal in lower case. A certificate lives for about an hour; each connection renews it
+        when it ends soon. It is asked for once, when the inventory is read, and lies with its key in
+        C($XDG_CACHE_HOME/arcfleet/relay), for this user alone. C(ansible_remote_tmp) becomes C($HOME/.ansible/tmp), as shells
+        do not expand C(~) before every such name. Windows machines know no such logins, so that
+        O(ssh_user) and O(ssh_private_key_file) apply to them, and to them only.
+      - A managed identity gets no certificates, so V(entra) refuses it.
+    type: str
+    choices: [key, agent, entra]
+    default: key
   ssh_user:
     description: The user to log in as, with O(connection=relay). May be a Jinja template.
     type: str
@@ -193,6 +211,15 @@ groups_by:
   - os_type
   - location
   - tag:env
+
+---
+# Without keys: a service principal of the environment, or the user of `az login`, logs in to Linux machines by certificate.
+plugin: arcfleet.ssh.arc_machines
+filters:
+  status: Connected
+  os_type: linux
+connection: relay
+ssh_auth: entra
 
 ---
 # Production on Linux, over all subscriptions of a management group, without the domain-joined ones.
@@ -253,7 +280,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 
 from ..module_utils._auth import AuthOptions, TokenSource
 from ..module_utils._errors import ArcError, InputError
-from ..plugin_utils._hosts import HOSTNAMES, HostVars, Relay, grouping, machine_of, unique_names
+from ..plugin_utils._hosts import HOSTNAMES, Certificate, HostVars, Relay, grouping, machine_of, unique_names
 from ..plugin_utils._listing import Listing, Query, from_arm, from_resource_graph
 
 ENDINGS = tuple(f"{name}.{ending}" for name in ("arc", "arc_machines") for ending in ("yml", "yaml"))
@@ -350,6 +377,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                     "identity (auth_source: msi) or the Azure CLI."
                 ),
             )
+        login = self.get_option("ssh_auth")
+        if login == "agent" and self.get_option("ssh_private_key_file"):
+            raise InputError(
+                "ssh_auth: agent and ssh_private_key_file exclude each other.", hint="Leave one of them out."
+            )
         return Relay(
             python=sys.executable or "python3",
             helper=HELPER,
@@ -358,7 +390,26 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             user=self.get_option("ssh_user"),
             private_key_file=self.get_option("ssh_private_key_file"),
             known_hosts_file=self.get_option("ssh_known_hosts_file"),
+            certificate=self._certificate(auth) if login == "entra" else None,
+            agent=login == "agent",
         )
+
+    def _certificate(self, auth: Mapping[str, Any]) -> Certificate:
+        """The certificate for all hosts, obtained here if there is none that is good: its name for the user is needed."""
+        from ..module_utils._relay import _certificates
+        from ..module_utils._relay._cache import Cache
+        from ..module_utils._relay._login import subject_of
+        from ..module_utils._ssh_certificate import check_identity, obtain
+
+        options = AuthOptions.from_params(auth)
+        check_identity(options)
+        cache = Cache()
+        try:
+            name = _certificates.name_of(options.identity)
+            state = _certificates.ensure(cache, name, subject_of(options), lambda: obtain(options))
+            return Certificate(state.principal, cache.directory, name)
+        finally:
+            cache.close()
 
     def _templates(self) -> bool:
         extras = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))

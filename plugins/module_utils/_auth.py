@@ -333,7 +333,7 @@ class TokenSource:
             return self._credential.get_token(*scopes, claims=claims, **kwargs)
         except (AzureError, ValueError, OSError) as exc:
             raise AuthError(
-                f"Cannot log in to {self.cloud.authority}{_who(self.options)}: {_first_sentences(exc)}",
+                f"Cannot log in to {self.cloud.authority}{_who(self.options)}: {first_sentences(exc)}",
                 code=getattr(exc, "code", None),
                 hint=_login_hint(self.options),
             ) from exc
@@ -378,9 +378,9 @@ def _login_hint(options: AuthOptions) -> str:
     return "Check client_id, tenant and the secret, certificate or token, and cloud_environment."
 
 
-def _first_sentences(exc: Exception) -> str:
-    """azure-identity's message without its appendices (correlation ids, links, the raw answer)."""
-    text = " ".join(str(exc).split())
+def first_sentences(told: object) -> str:
+    """azure-identity's or MSAL's message without its appendices (correlation ids, links, the raw answer)."""
+    text = " ".join(str(told).split())
     for end in (" Content:", " To mitigate", " Trace ID:", " Correlation ID:", " Timestamp:"):
         text = text.partition(end)[0]
     text = redact(text)[:500]

@@ -14,10 +14,11 @@ import hashlib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from ..module_utils._errors import InputError
 from ..module_utils._ids import MachineId
+from ..module_utils._relay._certificates import ssh_options
 from ..module_utils._resources._machine import extension_facts, facts
 
 HOSTNAMES = ("name", "fqdn", "vm_id", "resource_id")
@@ -227,11 +228,21 @@ def _band(version: str | None) -> str | None:
     return f"{found.group(1)}.{found.group(2)}" if found else None
 
 
+class Certificate(NamedTuple):
+    """An SSH certificate that the helper keeps good: whom it names, and the directory and name of its files."""
+
+    principal: str
+    directory: str
+    name: str
+
+
 class Relay:
     """How ssh reaches machines through the relay: with our helper as its ProxyCommand.
 
     `python` and `helper` are the interpreter and the path of the helper; `auth` are the login's options that are no
-    secrets, by their names in the inventory; `private_key_file`, `known_hosts_file` and `user` may be absent.
+    secrets, by their names in the inventory; `private_key_file`, `known_hosts_file` and `user` may be absent. With a
+    `certificate`, machines that are not known to run Windows are logged in to with that and as its principal; `agent`
+    leaves the keys to ssh-agent.
     """
 
     def __init__(
@@ -244,14 +255,24 @@ class Relay:
         user: str | None = None,
         private_key_file: str | None = None,
         known_hosts_file: str | None = None,
+        certificate: Certificate | None = None,
+        agent: bool = False,
     ) -> None:
         options = [part for name, value in sorted(auth.items()) for part in (f"--{name.replace('_', '-')}", value)]
         # The command is read by a shell, after ssh has replaced its own tokens: `%p` is the only one that is meant.
         command = f"{shlex.join([python, helper, *options])} --resource-id ".replace("%", "%%")
         # A word in quotation marks whose end is still to come.
         self._before = f"-o {shlex.quote(f'ProxyCommand={command}')[:-1]}"
-        more = shlex.join(["-o", f"UserKnownHostsFile={_file(known_hosts_file)}"]) if known_hosts_file else ""
-        self._after = f" {more}" if more else ""
+        more = [("UserKnownHostsFile", _file(known_hosts_file))] if known_hosts_file else []
+        if agent:
+            more += [("IdentityFile", "none"), ("IdentitiesOnly", "no")]
+        self._after = _options(more)
+        self._certificate = certificate
+        self._of_certificate = _options(
+            [(name, _file(value)) for name, value in ssh_options(certificate.directory, certificate.name)]
+            if certificate
+            else []
+        )
         self._common: dict[str, Any] = {
             "ansible_port": port,
             "ansible_ssh_timeout": SSH_TIMEOUT,
@@ -266,11 +287,26 @@ class Relay:
         """The connection variables of one machine."""
         resource_id = shlex.quote(str(machine)).replace("'", _QUOTE_IN_QUOTES)
         alias_of_key = shlex.quote(f"HostKeyAlias={machine.key}")
-        arguments = f"{self._before}{resource_id} --port %p' -o {alias_of_key}{self._after}"
-        variables = {**self._common, "ansible_host": alias(machine), "ansible_ssh_common_args": arguments}
+        # aadsshlogin exists for Linux only.
+        certificate = None if os_type == "windows" else self._certificate
+        more = f" --certificate {certificate.name}" if certificate else ""
+        arguments = f"{self._before}{resource_id} --port %p{more}' -o {alias_of_key}{self._after}"
+        variables = {**self._common, "ansible_host": alias(machine)}
+        if certificate:
+            arguments += self._of_certificate
+            variables["ansible_user"] = certificate.principal
+            # Ansible would have the shell expand `~` and the name, which it does not for one with an `@`.
+            variables["ansible_remote_tmp"] = "$HOME/.ansible/tmp"
+            variables.pop("ansible_ssh_private_key_file", None)
+        variables["ansible_ssh_common_args"] = arguments
         if os_type == "windows":
             variables["ansible_shell_type"] = "powershell"
         return variables
+
+
+def _options(pairs: Iterable[tuple[str, str]]) -> str:
+    """Options of ssh as the rest of a command line."""
+    return "".join(f" -o {shlex.quote(f'{name}={value}')}" for name, value in pairs)
 
 
 def _file(path: str) -> str:

@@ -48,6 +48,14 @@ class Cache:
     def read(self, name: str) -> dict[str, Any] | None:
         """What `write` left under `name`; `None` for a file that is missing, damaged, or of another owner or mode."""
         try:
+            content = json.loads(self.read_bytes(name) or b"")
+        except (ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The file's content; `None` for one that is missing, or of another owner or mode."""
+        try:
             handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
         except OSError:
             return None
@@ -55,17 +63,19 @@ class Cache:
             if not _is_private(os.fstat(handle), stat.S_ISREG):
                 return None
             with open(handle, "rb", closefd=False) as file:
-                content = json.loads(file.read(_LARGEST))
-        except (OSError, ValueError, RecursionError):
+                return file.read(_LARGEST)
+        except OSError:
             return None
         finally:
             os.close(handle)
-        return content if isinstance(content, dict) else None
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace `name`. A reader sees the old file or the new one, even if this process dies here."""
+        self.write_bytes(name, json.dumps(content).encode())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Replace `name` by a file with this content, as `write` does."""
         draft = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-        data = json.dumps(content).encode()
         try:
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._handle)
             try:

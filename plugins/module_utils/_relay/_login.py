@@ -27,7 +27,7 @@ class SharedLogin(TokenSource):
     def __init__(self, options: AuthOptions, cache: Cache) -> None:
         super().__init__(options)
         self._cache = cache
-        self._subject = _subject(options)
+        self._subject = subject_of(options)
         self._file = f"login-{hashlib.sha256(self._subject.encode()).hexdigest()[:40]}.json"
 
     def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
@@ -63,7 +63,7 @@ class SharedLogin(TokenSource):
         return AccessToken(token, expires_on)
 
 
-def _subject(options: AuthOptions) -> str:
+def subject_of(options: AuthOptions) -> str:
     """Who logs in where; for the Azure CLI also since when, since `az login` may have made it somebody else."""
     if options.auth_source != "cli":
         return options.identity

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .._arm import Arm
+    from ._certificates import State
     from ._credentials import Credentials
     from ._login import SharedLogin
-    from ._tls import Tls
+    from ._refusal import Login
 
 FAILED, WRONG_USE = 255, 2
 
@@ -44,6 +45,7 @@ _OPTIONS = {
     "timeout": ("SECONDS", "how long to keep trying (default 180)"),
     "cache-dir": ("DIR", "where credentials rest (default $XDG_CACHE_HOME/arcfleet/relay)"),
     "proxy-binary": ("PATH", "hand over to Microsoft's SSH proxy at PATH"),
+    "certificate": ("NAME", "keep this SSH certificate good; ssh waits for that with ProxyUseFdpass=yes"),
 }
 _AUTH_OPTIONS = {
     "auth-source": ("SOURCE", "auto, env, cli, credential_file or msi"),
@@ -134,6 +136,11 @@ def _check(arguments: Arguments) -> None:
         raise UsageError(f"--port {port!r} is no port number" if port else "--port is missing")
     if arguments.service not in SERVICES:
         raise UsageError(f"--service {arguments.service!r} is none of {', '.join(SERVICES)}")
+    if arguments["certificate"]:
+        from ._certificates import NAME
+
+        if not NAME.fullmatch(arguments["certificate"]):
+            raise UsageError("--certificate takes the name that the inventory gives")
     try:
         good = 0 < arguments.timeout < 86400
     except ValueError:
@@ -179,7 +186,13 @@ class Session:
         """Credentials that last for nearly as long as Azure grants: for a program that cannot renew them."""
         return self._ensure(minimum_life=_credentials.LIFE)
 
-    def _ensure(self, *, refused: Credentials | None = None, minimum_life: int | None = None) -> Credentials:
+    def confirm(self) -> None:
+        """Ask Azure for credentials whatever the cache holds: it may not give them to this identity any more."""
+        self._ensure(force=True)
+
+    def _ensure(
+        self, *, force: bool = False, refused: Credentials | None = None, minimum_life: int | None = None
+    ) -> Credentials:
         from .._errors import InputError
         from .._ids import MachineId
 
@@ -192,6 +205,7 @@ class Session:
             self._cache,
             machine,
             self._arguments.service,
+            force=force,
             minimum_life=minimum_life,
             refused=refused,
             cloud=self._cloud,
@@ -216,32 +230,79 @@ class Session:
 def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink: int = 1) -> int:
     """Connect and copy until the end; the exit status. Raises ArcError."""
     from . import _dial
+    from ._pump import Pump
 
     cache = Cache(arguments["cache-dir"])
     session = Session(arguments, cache, environ)
+    login = _log_in_with_certificate(arguments, cache, session, environ, source, sink)
     if arguments["proxy-binary"]:
         _hand_over(arguments["proxy-binary"], arguments, session.for_long(), environ)
-    relay, early = _dial.connect(
-        session,
-        arguments.machine,
-        arguments.port,
-        arguments.timeout,
-        environ,
-        say=tell,
-        detail=tell if "verbose" in arguments.flags else _silence,
-    )
+    with _while_wanted(source) if login else contextlib.nullcontext():
+        relay, early = _dial.connect(
+            session,
+            arguments.machine,
+            arguments.port,
+            arguments.timeout,
+            environ,
+            say=tell,
+            detail=tell if "verbose" in arguments.flags else _silence,
+        )
     with contextlib.closing(relay), _calm(source, sink) as alarm:
-        return _pump(relay, source, sink, early, alarm, arguments.machine)
-
-
-def _pump(relay: Tls, source: int, sink: int, early: bytes, alarm: int, machine: str) -> int:
-    from ._pump import Pump
-
-    ending = Pump(relay, source, sink, early=early, alarm=alarm).run()
+        watch = login.requests.see if login else None
+        ending = Pump(relay, source, sink, early=early, alarm=alarm, watch=watch).run()
+    if login and login.was_refused(ending.clean):
+        tell(" ".join(login.refusal()))
+        return FAILED
     if ending.clean:
         return 0
-    tell(f"{machine}: {ending.text}. Connect again; if this comes back, check the machine's agent and sshd.")
+    tell(f"{arguments.machine}: {ending.text}. Connect again; if this comes back, check the machine's agent and sshd.")
     return FAILED
+
+
+def _log_in_with_certificate(
+    arguments: Arguments, cache: Cache, session: Session, environ: Mapping[str, str], source: int, sink: int
+) -> Login | None:
+    """See to the certificate, then let ssh begin. `None` where it needs none; raises ArcError when there is no use in connecting."""
+    name = arguments["certificate"]
+    if not name:
+        return None
+    from . import _passing, _refusal
+
+    try:
+        state = _good_certificate(arguments, cache, name, environ)
+    finally:
+        # In any case: a reason why there is no connection reaches ssh no other way.
+        if _passing.is_awaited(sink):
+            _passing.hand_over(source, sink)
+    login = _refusal.Login(cache, name, state.principal, state.offer, arguments.machine, arguments.resource_id)
+    if login.follows_refusal():
+        # If Azure does not let this identity near the machine any more, it says so itself.
+        session.confirm()
+        message, hint = login.refusal()
+        from .._errors import AuthError
+
+        raise AuthError(message, hint=hint)
+    return login
+
+
+def _good_certificate(arguments: Arguments, cache: Cache, name: str, environ: Mapping[str, str]) -> State:
+    from . import _certificates
+
+    found = _certificates.current(cache, name)
+    if found is not None:
+        return found
+    from .._auth import AuthOptions
+    from .._ssh_certificate import obtain
+    from ._login import subject_of
+
+    options = AuthOptions.from_params(arguments.auth, environ)
+    return _certificates.ensure(cache, name, subject_of(options), lambda: obtain(options, environ))
+
+
+def _while_wanted(source: int) -> contextlib.AbstractContextManager[None]:
+    from ._passing import while_wanted
+
+    return while_wanted(source)
 
 
 def _hand_over(binary: str, arguments: Arguments, credentials: Credentials, environ: Mapping[str, str]) -> None:

@@ -89,7 +89,8 @@ class Ending:
 class Pump:
     """Copies between `source`/`sink` (non-blocking descriptors) and a WebSocket on `channel`; `early` came already.
 
-    A byte on the descriptor `alarm` (see signal.set_wakeup_fd) ends it in good order.
+    A byte on the descriptor `alarm` (see signal.set_wakeup_fd) ends it in good order. `watch` is shown what comes from
+    `source`, until it returns False.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Pump:
         early: bytes = b"",
         alarm: int | None = None,
         framer: Framer | None = None,
+        watch: Callable[[memoryview], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel = channel
@@ -110,6 +112,7 @@ class Pump:
         self._alarm = alarm
         self._clock = clock
         self._framer = framer or Framer()
+        self._watch = watch
         self._frames = Frames()
         self._receive = memoryview(bytearray(_RECEIVE))
         self._frame = memoryview(bytearray(HEADER + LARGEST_PAYLOAD))
@@ -203,6 +206,8 @@ class Pump:
                 self._close(NORMAL, DRAIN)
                 return
             self._unconfirmed += count
+            if self._watch is not None and not self._watch(self._payload[:count]):
+                self._watch = None
             self._send(self._framer.seal(self._frame, count))
             if count < LARGEST_PAYLOAD:
                 return

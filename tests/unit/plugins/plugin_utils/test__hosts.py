@@ -15,6 +15,7 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import InputE
 from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
 from ansible_collections.arcfleet.ssh.plugins.plugin_utils._hosts import (
     GROUPINGS,
+    Certificate,
     HostVars,
     Relay,
     alias,
@@ -302,6 +303,40 @@ def test_windows_is_spoken_to_in_powershell_and_absent_options_set_nothing() -> 
     assert "ansible_ssh_private_key_file" not in found
     assert "UserKnownHostsFile" not in options(found)
     assert "ansible_shell_type" not in relay().variables(machine(), "linux")
+
+
+def words(found: dict[str, object]) -> list[str]:
+    return shlex.split(str(found["ansible_ssh_common_args"]))[1::2]
+
+
+CERTIFICATE = Certificate("o'brien@contoso.example", "/c d/100%", "entra-" + "0" * 24)
+
+
+def test_linux_is_logged_in_to_by_certificate_and_windows_is_not() -> None:
+    made = relay(user="ops", private_key_file="~/.ssh/k", certificate=CERTIFICATE)
+    for os_type in ("linux", None):
+        found = made.variables(machine(), os_type)
+        assert found["ansible_user"] == "o'brien@contoso.example"
+        assert "ansible_ssh_private_key_file" not in found
+        assert found["ansible_remote_tmp"] == "$HOME/.ansible/tmp"
+        assert argv(found)[-2:] == ["--certificate", CERTIFICATE.name]
+        told = [word for word in words(found) if word.startswith(("IdentityFile", "CertificateFile"))]
+        assert told == [
+            f'CertificateFile="/c d/100%%/{CERTIFICATE.name}-a-cert.pub"',
+            f'IdentityFile="/c d/100%%/{CERTIFICATE.name}-a"',
+            f'CertificateFile="/c d/100%%/{CERTIFICATE.name}-b-cert.pub"',
+            f'IdentityFile="/c d/100%%/{CERTIFICATE.name}-b"',
+        ]
+        assert {"ProxyUseFdpass=yes", "IdentitiesOnly=yes"} <= set(words(found))
+    windows = made.variables(machine(), "windows")
+    assert (windows["ansible_user"], windows["ansible_ssh_private_key_file"]) == ("ops", "~/.ssh/k")
+    assert "--certificate" not in argv(windows)
+    assert not [word for word in words(windows) if word.startswith(("Identit", "CertificateFile", "ProxyUseFdpass"))]
+
+
+def test_the_agent_s_keys_are_the_only_ones() -> None:
+    assert {"IdentityFile=none", "IdentitiesOnly=no"} <= set(words(relay(agent=True).variables(machine(), "linux")))
+    assert not [word for word in words(relay().variables(machine(), "linux")) if word.startswith("Identit")]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
