@@ -12,6 +12,7 @@ Private to arcfleet.ssh.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -180,8 +181,9 @@ def obtain(options: AuthOptions, environ: Mapping[str, str] | None = None) -> Is
     login: _ServicePrincipal | _CliUser = (
         _CliUser.find(options, environ) if options.auth_source == "cli" else _ServicePrincipal(options)
     )
+    heard: list[Mapping[str, Any]] = []
     try:
-        with _session() as session:
+        with _session(heard) as session:
             common: dict[str, Any] = {
                 "authority": f"{where.authority}/{login.tenant}",
                 "http_client": session,
@@ -196,9 +198,9 @@ def obtain(options: AuthOptions, environ: Mapping[str, str] | None = None) -> Is
         ) from exc
     except ArcError:
         raise
-    # MSAL raises what it likes; whoever reads this is to get one sentence.
     except Exception as exc:
-        raise refused(where.authority, login.who, {"error_description": str(exc)}) from exc
+        # MSAL raises what it likes, and not always what Entra ID said; whoever reads this is to get one sentence.
+        raise refused(where.authority, login.who, heard[-1] if heard else {"error_description": str(exc)}) from exc
     if "access_token" not in answer:
         raise refused(where.authority, login.who, answer)
     return read(private, answer["access_token"], login.who)
@@ -209,8 +211,7 @@ def refused(authority: str, who: str, answer: Mapping[str, Any]) -> AuthError:
     text = str(answer.get("error_description") or answer.get("error") or "it gives no reason.")
     found = re.search(r"AADSTS(\d+): ?(.*)", text, re.DOTALL)
     number = int(found[1]) if found else None
-    # What MSAL puts around an answer that it could not read is of no use to anybody.
-    told = f"AADSTS{number}: {_unquoted(found[2])}" if found else text
+    told = f"AADSTS{number}: {found[2]}" if found else text
     return AuthError(
         f"{authority} issues no SSH certificate{who}: {first_sentences(told)}",
         code=f"AADSTS{number}" if number else str(answer.get("error") or "NoCertificate"),
@@ -218,12 +219,8 @@ def refused(authority: str, who: str, answer: Mapping[str, Any]) -> AuthError:
     )
 
 
-def _unquoted(text: str) -> str:
-    """The text up to the end of the JSON string that it may have been taken from."""
-    return text.partition('","')[0].replace("\\r\\n", " ")
-
-
-def _session() -> Any:
+def _session(heard: list[Mapping[str, Any]]) -> Any:
+    """A session for MSAL that adds what Entra ID refuses to `heard`."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -241,6 +238,13 @@ def _session() -> Any:
     if bundle is not True:
         session.verify = bundle
     session.mount("https://", HTTPAdapter(max_retries=again))
+
+    def hear(answer: Any, **_more: Any) -> None:
+        with contextlib.suppress(ValueError):
+            told = answer.json() if answer.status_code >= 400 else None
+            heard.extend([told] if isinstance(told, Mapping) else [])
+
+    session.hooks["response"].append(hear)
     # MSAL sets no time-out.
     session.request = functools.partial(session.request, timeout=30)  # type: ignore[method-assign]
     return session

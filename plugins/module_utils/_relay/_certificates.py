@@ -137,12 +137,12 @@ def current(cache: Cache, name: str, clock: Callable[[], float] = time.time) -> 
 
 
 def _marks(cache: Cache, name: str, place: str) -> tuple[str, str] | None:
-    """The digests of a place's files; `None` unless both are there and private."""
-    found = [cache.read_bytes(file) for file in (key_file(name, place), f"{key_file(name, place)}-cert.pub")]
-    if None in found:
+    """The digests of a place's files; `None` unless both are there and private, and nothing beside them that ssh would rather read."""
+    file = key_file(name, place)
+    key, certificate = cache.read_bytes(file), cache.read_bytes(f"{file}-cert.pub")
+    if key is None or certificate is None or os.path.lexists(os.path.join(cache.directory, f"{file}.pub")):
         return None
-    key, certificate = (hashlib.sha256(content or b"").hexdigest() for content in found)
-    return key, certificate
+    return hashlib.sha256(key).hexdigest(), hashlib.sha256(certificate).hexdigest()
 
 
 def ensure(
@@ -204,6 +204,8 @@ def _fill(cache: Cache, name: str, state: State, now: float) -> None:
 
 
 def _put(cache: Cache, name: str, place: str, key: bytes, certificate: bytes) -> tuple[str, str]:
+    # Where there is a public half, ssh takes that for the key's, whatever the key is.
+    cache.remove(f"{key_file(name, place)}.pub")
     cache.write_bytes(key_file(name, place), key)
     cache.write_bytes(f"{key_file(name, place)}-cert.pub", certificate)
     return hashlib.sha256(key).hexdigest(), hashlib.sha256(certificate).hexdigest()

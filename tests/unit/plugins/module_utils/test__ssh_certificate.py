@@ -133,16 +133,6 @@ def test_a_refusal_is_a_sentence_with_its_number_and_a_remedy(number: int) -> No
     )
 
 
-def test_a_number_is_found_in_what_msal_raises() -> None:
-    raised = (
-        'OIDC Discovery failed on https://login.example/x/v2.0/.well-known/openid-configuration. HTTP status: 400, Error: {"error":'
-        '"invalid_tenant","error_description":"AADSTS90002: Tenant \'x\' not found. Check it. Trace ID: 5","error_codes":[90002]}'
-    )
-    error = made.refused(AUTHORITY, "", {"error_description": raised})
-    assert error.message == f"{AUTHORITY} issues no SSH certificate: AADSTS90002: Tenant 'x' not found. Check it."
-    assert error.code == "AADSTS90002"
-
-
 def test_a_refusal_without_a_number_is_a_sentence_too() -> None:
     error = made.refused(AUTHORITY, "", {"error": "temporarily_unavailable"})
     assert error.code == "temporarily_unavailable"

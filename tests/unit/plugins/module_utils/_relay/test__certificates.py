@@ -142,6 +142,15 @@ def test_a_file_that_somebody_touched_is_put_right(cache: Cache, entra: Entra, h
     assert {stat.S_IMODE(file.stat().st_mode) for file in pathlib.Path(cache.directory).iterdir()} == {0o600}
 
 
+def test_a_public_half_of_another_key_goes(cache: Cache, entra: Entra) -> None:
+    ensure(cache, entra)
+    stale = pathlib.Path(cache.directory, f"{NAME}-b.pub")
+    stale.write_bytes(b"ssh-rsa AAAA")
+    ensure(cache, entra)
+    assert not stale.exists()
+    assert entra.count == 1
+
+
 def test_one_touched_place_is_filled_from_the_other(cache: Cache, entra: Entra) -> None:
     ensure(cache, entra)
     pathlib.Path(cache.directory, f"{NAME}-a").write_bytes(b"x")
