@@ -9,7 +9,9 @@ a service principal.
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import json
 import subprocess
 import time
@@ -124,8 +126,14 @@ def test_a_managed_identity(lab: Lab, trusted: dict[str, Any], monkeypatch: pyte
 def test_an_ssh_certificate(lab: Lab, trusted: dict[str, Any], tmp_path: Path) -> None:
     """As `az ssh` asks for it: an RSA key as JWK in `req_cnf`, the token is the certificate's body."""
     key = rsa.generate_private_key(65537, 2048)
-    jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
-    request = {"kty": "RSA", "n": jwk["n"], "e": jwk["e"], "kid": "k1"}
+    numbers = key.public_key().public_numbers()
+    # As az writes them: the bytes of SSH's own numbers, with the leading zero and the padding.
+    modulus, exponent = (
+        base64.urlsafe_b64encode(one.to_bytes(one.bit_length() // 8 + 1, "big")).decode()
+        for one in (numbers.n, numbers.e)
+    )
+    key_id = hashlib.sha256((modulus + exponent).encode()).hexdigest()
+    request = {"kty": "RSA", "n": modulus, "e": exponent, "kid": key_id}
     application = msal.ConfidentialClientApplication(
         lab.env["AZURE_CLIENT_ID"],
         client_credential=lab.env["AZURE_SECRET"],
@@ -134,7 +142,7 @@ def test_an_ssh_certificate(lab: Lab, trusted: dict[str, Any], tmp_path: Path) -
     )
     answer = application.acquire_token_for_client(
         ["https://pas.windows.net/CheckMyAccess/Linux/.default"],
-        data={"token_type": "ssh-cert", "req_cnf": json.dumps(request), "key_id": "k1"},
+        data={"token_type": "ssh-cert", "req_cnf": json.dumps(request), "key_id": key_id},
     )
     assert answer["token_type"] == "ssh-cert"
     path = tmp_path / "id-cert.pub"

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     principal.add_argument("--data-action", action="append", default=[])
     principal.add_argument("--role", action="append", default=[], help="an existing role by name or GUID")
     principal.add_argument("--scope", help="default: the first subscription")
+    principal.add_argument("--user", action="store_true", help="a user; NAME is what they sign in with")
+    setting = commands.add_parser("setting", parents=[where], help="change what can be changed in a running lab")
+    setting.add_argument("settings", nargs="+", metavar="NAME=VALUE", help="certificate_seconds, role_delay …")
     return parser
 
 
@@ -95,6 +98,20 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--page-size", type=int, default=default.page_size, metavar="N")
     up.add_argument("--token-lifetime", type=float, default=default.token_lifetime, metavar="S")
     up.add_argument("--credential-lifetime", type=float, metavar="S", help="caps what listCredentials gives")
+    up.add_argument(
+        "--certificate-seconds",
+        type=float,
+        default=default.certificate_seconds,
+        metavar="S",
+        help="of SSH certificates",
+    )
+    up.add_argument(
+        "--role-delay",
+        type=float,
+        default=default.role_delay,
+        metavar="S",
+        help="what a change of role assignments takes to reach the machines' logins",
+    )
     up.add_argument("--idle-timeout", type=float, default=default.idle_timeout, metavar="S", help="of the relay")
     up.add_argument("--operation-seconds", type=float, default=default.operation_seconds, metavar="S")
     up.add_argument("--lro-style", choices=["async", "location", "body"], default=default.lro_style)
@@ -209,9 +226,16 @@ def _principal(arguments: argparse.Namespace) -> None:
         "data_actions": arguments.data_action,
         "roles": arguments.role,
         "scope": arguments.scope,
+        "type": "User" if arguments.user else "ServicePrincipal",
     }
     made = control(arguments.state_dir.resolve(), "/principal", asked)
-    print(f"client id {made['client_id']}; its secret is in {made['file']}")
+    print(
+        f"user {made['upn']}" if arguments.user else f"client id {made['client_id']}; its secret is in {made['file']}"
+    )
+
+
+def _setting(arguments: argparse.Namespace) -> None:
+    control(arguments.state_dir.resolve(), "/setting", _settings(arguments.settings))
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -229,6 +253,7 @@ _COMMANDS = {
     "fault": _fault,
     "machine": _machine,
     "principal": _principal,
+    "setting": _setting,
 }
 
 

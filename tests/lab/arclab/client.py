@@ -4,7 +4,7 @@
 """How do tests and benchmarks hold a lab in their hands?
 
 `with Lab.up(state_dir, machines=3) as lab:` starts the daemon of the command line and ends it; the methods ask its
-control API. Nothing here needs more than the standard library.
+control API. Nothing here needs more than the standard library, but for `cli_login`, which needs MSAL.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from . import containers, images, podman
 from .envfile import read_exports
@@ -283,8 +284,10 @@ class Lab:
         scope: str | None = None,
         certificates: list[str] | None = None,
         federated: list[dict[str, str]] | None = None,
+        type: Literal["ServicePrincipal", "User"] = "ServicePrincipal",
     ) -> dict[str, str]:
-        """A new service principal: client_id, secret, object_id, tenant."""
+        """A new service principal: client_id, secret, object_id, tenant; a User, whose `name` is what they sign in with, has
+        a `upn` instead of client_id and secret."""
         return dict(
             self.ask(
                 "/principal",
@@ -295,8 +298,31 @@ class Lab:
                 scope=scope,
                 certificates=certificates,
                 federated=federated,
+                type=type,
             )
         )
+
+    def cli_login(self, directory: Path, user: str) -> dict[str, str]:
+        """Let a user be signed in with the Azure CLI: its files and a program `az` in `directory`; the variables that lead
+        there (AZURE_CONFIG_DIR, PATH)."""
+        from . import azure_cli
+
+        return azure_cli.sign_in(self.env, self.url, directory, user, str(self.ask("/principal/sign-in", name=user)))
+
+    def refuse(self, name: str, number: int | None, *, certificates_only: bool = False) -> None:
+        """Let Entra refuse a principal (client id or user name) with this AADSTS number, `None`: no more; `certificates_only`:
+        it still gets tokens, but no SSH certificate."""
+        field = "certificate_refused" if certificates_only else "refused"
+        self.ask("/principal/change", name=name, **{field: number})
+
+    def certificate_requests(self) -> dict[str, int]:
+        """How many SSH certificates Entra was asked for, by the principal that got them, as the journal has it."""
+        got = (line["certificate_for"] for line in self.journal(kind="entra", token_type="ssh-cert"))
+        return dict(Counter(name for name in got if name is not None))
+
+    def setting(self, **settings: float) -> None:
+        """Change while the lab runs: `certificate_seconds`, `role_delay`, `role_assignment_limit`."""
+        self.ask("/setting", **settings)
 
     def env_of(self, principal: dict[str, str]) -> dict[str, str]:
         """`env` for another principal."""

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import azcmagent, images, podman
+from . import aadsshlogin, azcmagent, images, podman
 from .podman import SYSTEM_PATH, MachinesFailed
 
 LAB, STATE = "arclab.lab", "arclab.state"
@@ -229,9 +229,17 @@ class Container:
                 return sock
         return None
 
+    async def listen(self, port: int) -> socket.socket:
+        """A socket that listens on the machine's own localhost, whether it is on or off."""
+        sock = await asyncio.to_thread(_socket_in, self._namespace, socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        sock.listen(128)
+        return sock
+
     # Life
 
-    async def create(self, image: str, files: Mapping[str, tuple[int, str]], labels: Mapping[str, str]) -> None:
+    async def create(self, image: str, files: Mapping[str, tuple[int, str | bytes]], labels: Mapping[str, str]) -> None:
         """Make it, with these files (path: mode, text) in it; it is off."""
         chosen = [f"--label={name}={value}" for name, value in labels.items()]
         await asyncio.to_thread(
@@ -330,21 +338,22 @@ def shell(
     )
 
 
-def _archive(files: Mapping[str, tuple[int, str]]) -> bytes:
+def _archive(files: Mapping[str, tuple[int, str | bytes]]) -> bytes:
     """A tar of files, all root's: a mode of 0 is a symbolic link, a path that ends with a slash a folder."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for path, (mode, text) in files.items():
+        for path, (mode, given) in files.items():
+            content = given.encode() if isinstance(given, str) else given
             entry = tarfile.TarInfo(path.strip("/"))
             entry.mode, entry.mtime = mode, int(time.time())
             if path.endswith("/"):
                 entry.type = tarfile.DIRTYPE
                 tar.addfile(entry)
             elif mode:
-                entry.size = len(text.encode())
-                tar.addfile(entry, io.BytesIO(text.encode()))
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
             else:
-                entry.type, entry.linkname = tarfile.SYMTYPE, text
+                entry.type, entry.linkname = tarfile.SYMTYPE, content.decode()
                 tar.addfile(entry)
     return stream.getvalue()
 
@@ -403,9 +412,10 @@ class Containers:
 
         await asyncio.gather(*(one(number, machine) for number, machine in enumerate(wanted)))
 
-    def _files(self, machine: Wanted) -> dict[str, tuple[int, str]]:
-        """What the lab puts on a machine: the agent, and on a ready one the lab's key."""
-        files = {
+    def _files(self, machine: Wanted) -> dict[str, tuple[int, str | bytes]]:
+        """What the lab puts on a machine: the agent, a repository with Entra login, and on a ready one the lab's key."""
+        files: dict[str, tuple[int, str | bytes]] = {
+            **aadsshlogin.repository(),
             azcmagent.BINARY: (0o755, "#!/usr/bin/python3\n" + Path(azcmagent.__file__).read_text()),
             "/opt/azcmagent/bin/himds": (0o755, _HIMDS),
             azcmagent.IDENTITY: (0o644, identity_text(machine.identity)),

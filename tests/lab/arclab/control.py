@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,6 +20,8 @@ from aiohttp import web
 
 from . import azcmagent, fleet
 from .containers import identity_text
+from .entra import Entra
+from .entra_errors import check_number
 from .faults import Fault
 from .journal import Journal
 from .podman import MachinesFailed
@@ -28,7 +31,7 @@ from .roles import Role
 from .sas import sign
 from .services import Services
 from .sshd import write_private
-from .world import new_principal
+from .world import DOMAIN, Principal, new_principal, new_user
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 # Settings of a machine that the agent has, with what they are called in the machine's agentConfiguration.
@@ -49,6 +52,7 @@ class Control:
     def __init__(
         self,
         services: Services,
+        entra: Entra,
         journal: Journal,
         run_commands: RunCommands,
         *,
@@ -58,6 +62,7 @@ class Control:
     ) -> None:
         self.services = services
         self.world = services.world
+        self.entra = entra
         self.journal = journal
         self.run_commands = run_commands
         self.url = url
@@ -76,6 +81,8 @@ class Control:
             ("/fault/clear", self.clear_faults),
             ("/machine", self.change_machine),
             ("/principal", self.add_principal),
+            ("/principal/change", self.change_principal),
+            ("/principal/sign-in", self.sign_in),
             ("/connection", self.add_connection),
             ("/listener", self.add_listener),
             ("/revoke", self.revoke_tokens),
@@ -177,10 +184,19 @@ class Control:
         self.services.tokens.revoke(principal.id if principal else None, time.time())
 
     async def change_setting(self, asked: dict[str, Any]) -> None:
-        """Facts of the tenant that tests need at their limit."""
-        if set(asked) != {"role_assignment_limit"}:
-            raise ControlFailure("The only setting is role_assignment_limit.")
-        self.world.set_meta("role_assignment_limit", int(asked["role_assignment_limit"]))
+        """Facts of the tenant that tests need at their limit, and times that change while a lab runs."""
+        known = ("role_assignment_limit", "certificate_seconds", "role_delay")
+        if not asked or set(asked) - set(known):
+            raise ControlFailure(f"The settings are {', '.join(known)}.")
+        if (limit := asked.get("role_assignment_limit")) is not None:
+            self.world.set_meta("role_assignment_limit", int(limit))
+        if (seconds := asked.get("certificate_seconds")) is not None:
+            self.services.certificates.seconds = float(seconds)
+        if (delay := asked.get("role_delay")) is not None:
+            if self.services.logins is None:
+                raise ControlFailure("role_delay is for machines of their own (--backend podman).")
+            self.services.logins.roles.delay = float(delay)
+            self.services.logins.look()
 
     # Machines
 
@@ -207,6 +223,8 @@ class Control:
                 await agents.start_machine(machine)
                 if agents.container(key) is None:
                     self.resume(key, now)
+                elif self.services.logins is not None:
+                    self.services.logins.look()
             case "sshd-stop":
                 machine.sshd_running = False
                 await agents.stop_sshd(machine)
@@ -275,9 +293,17 @@ class Control:
     # Identities and relay
 
     async def add_principal(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """A service principal; with a custom role of exactly these actions, or built-in roles, at a scope."""
+        """A service principal or a user; with a custom role of exactly these actions, or built-in roles, at a scope."""
         now = time.time()
-        principal = new_principal(str(asked["name"]))
+        kind = asked.get("type") or "ServicePrincipal"
+        if kind not in ("ServicePrincipal", "User"):
+            raise ControlFailure(f"A principal is a ServicePrincipal or a User, not {kind!r}.")
+        name = str(asked["name"])
+        if kind == "User" and not re.fullmatch(r"[^@\s]+@[^@\s]+", name):
+            raise ControlFailure(f"A user's name is what they sign in with, as in someone@{DOMAIN}, not {name!r}.")
+        principal = new_principal(name) if kind == "ServicePrincipal" else new_user(name)
+        if principal.login.lower() in self.world.logins:
+            raise ControlFailure(f"There is a user {name!r} already.")
         principal.certificates = list(asked.get("certificates") or ())
         principal.federated = list(asked.get("federated") or ())
         self.world.add_principal(principal)
@@ -286,7 +312,7 @@ class Control:
         if actions or data_actions:
             role = Role(
                 fleet.guid("role", principal.id),
-                f"{principal.name} {principal.app_id[:8]}",
+                f"{principal.name} {principal.id[:8]}",
                 actions,
                 data_actions=data_actions,
                 custom=True,
@@ -295,8 +321,10 @@ class Control:
             self.world.put(f"/providers/Microsoft.Authorization/roleDefinitions/{role.id}", role.to_json(""))
             self.world.rbac.add_role(role)
             self.world.assign(principal.id, role.id, scope, now)
-        for name in asked.get("roles") or ():
-            self.world.assign(principal.id, self._role(name), scope, now)
+        for role_name in asked.get("roles") or ():
+            self.world.assign(principal.id, self._role(role_name), scope, now)
+        if principal.upn is not None:
+            return {"upn": principal.upn, "object_id": principal.id, "tenant": self.world.tenant, "scope": scope}
         result = {
             "client_id": principal.app_id,
             "object_id": principal.id,
@@ -307,6 +335,28 @@ class Control:
         path = self.services.state_dir / f"principal-{principal.app_id}.json"
         write_private(path, json.dumps(result, indent=2) + "\n")
         return {**result, "file": str(path)}
+
+    async def change_principal(self, asked: dict[str, Any]) -> None:
+        """Let Entra refuse a principal (client id or user name) with an AADSTS number; `None`: no more."""
+        principal = self._principal(asked["name"])
+        for field in ("refused", "certificate_refused"):
+            if field in asked:
+                number = asked[field]
+                setattr(principal, field, None if number is None else check_number(int(number)))
+        self.world.add_principal(principal)
+
+    async def sign_in(self, asked: dict[str, Any]) -> str:
+        """The refresh token that the Azure CLI has after a user signed in."""
+        user = self._principal(asked["name"])
+        if user.upn is None:
+            raise ControlFailure(f"{user.name} is no user.")
+        return self.entra.sign_in(user)
+
+    def _principal(self, name: str) -> Principal:
+        principal = self.world.logins.get(name.lower())
+        if principal is None:
+            raise ControlFailure(f"There is no principal {name!r}: give a client id or a user's name.")
+        return principal
 
     def _role(self, name: str) -> str:
         for role in self.world.rbac.roles.values():

@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from . import ca, fleet, images, outputs, specs, sshd
 from .agent import Agents
@@ -36,6 +34,7 @@ from .control import Control
 from .entra import Entra
 from .faults import Faults
 from .journal import Journal
+from .logins import Logins
 from .observation import Observation
 from .operations import Operations
 from .options import Options
@@ -52,7 +51,7 @@ from .relay import HybridConnection, Relay, RelayOptions
 from .routes import Router
 from .server import Server
 from .services import Services
-from .sshd import openssh_private, write_private
+from .ssh_certificates import SshCertificates, load_authority
 from .store import Store
 from .throttle import Throttle
 from .tokens import Tokens, load_signing_key
@@ -102,16 +101,6 @@ def _world(store: Store, options: Options) -> World:
     return world
 
 
-def _ssh_ca(path: Path) -> ed25519.Ed25519PrivateKey:
-    """The key that signs Entra's SSH certificates; its public half lies beside it for TrustedUserCAKeys."""
-    if not path.exists():
-        write_private(path, openssh_private(ed25519.Ed25519PrivateKey.generate()))
-    key = load_ssh_private_key(path.read_bytes(), None)
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise TypeError(f"{path} holds no ed25519 key.")
-    return key
-
-
 class Daemon:
     """A running lab."""
 
@@ -153,12 +142,18 @@ class Daemon:
             relay.connections[connection.name] = connection
             if connection.machine_id is not None:
                 world.connection_names[connection.machine_id] = connection.name
+        certificates = SshCertificates(load_authority(self.state_dir / "ssh_ca"), options.certificate_seconds)
+        logins = None
+        if containers is not None:
+            logins = Logins(world, containers, certificates, options.role_delay, self._note)
         return Services(
             options=options,
             world=world,
             operations=Operations(self.store, style=options.lro_style, seconds=options.operation_seconds),
             faults=self.faults,
             tokens=Tokens(load_signing_key(self.state_dir / "tokens.key"), self.url, world.tenant),
+            certificates=certificates,
+            logins=logins,
             agents=agents,
             relay=relay,
             authority=self.authority,
@@ -186,23 +181,20 @@ class Daemon:
     async def run(self) -> None:
         """Serve until `stop`."""
         services = self.services
-        run_commands = RunCommands(services)
+        run_commands, extensions = RunCommands(services), Extensions(services)
         router = Router()
         for provider in (
             Resources(services),
             Authorization(services),
             Machines(services),
-            Extensions(services),
+            extensions,
             run_commands,
             Connectivity(services),
             ResourceGraph(services),
         ):
             router.add(provider.routes())
         self._abandon_scripts()
-        entra = Entra(
-            self.world, services.tokens, _ssh_ca(self.state_dir / "ssh_ca"), lifetime=self.options.token_lifetime
-        )
-        (self.state_dir / "ssh_ca.pub").write_text(entra.ssh_ca_public() + "\n")
+        entra = Entra(self.world, services.tokens, services.certificates, lifetime=self.options.token_lifetime)
         front_door = Arm(services, router, Throttle(self.options.throttle))
         server = Server(
             front_door,
@@ -215,10 +207,12 @@ class Daemon:
             specs=specs.load() if self.options.check_specs else None,
         )
         router.add(Batch(services, front_door, server.note_part).routes())
-        control = Control(services, self.journal, run_commands, url=self.url, started=time.time(), stop=self.stop)
+        control = Control(
+            services, entra, self.journal, run_commands, url=self.url, started=time.time(), stop=self.stop
+        )
         front = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
         back = web.AppRunner(control.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        observation = await self._machines(control)
+        observation = await self._machines(control, extensions)
         await front.setup()
         await back.setup()
         await web.SockSite(front, self._socket, ssl_context=ca.server_context(self.state_dir)).start()
@@ -233,6 +227,8 @@ class Daemon:
         (self.state_dir / CONTROL).unlink(missing_ok=True)
         run_commands.close()
         await services.relay.close()
+        if services.logins is not None:
+            await services.logins.close()
         await services.agents.close()
         await front.cleanup()
         await back.cleanup()
@@ -242,7 +238,7 @@ class Daemon:
         self.journal.flush()
         self.store.close()
 
-    async def _machines(self, control: Control) -> Observation:
+    async def _machines(self, control: Control, extensions: Extensions) -> Observation:
         """Make and start the machines that are containers; Azure knows their state before anybody can ask."""
         world, observation = self.world, Observation(self.services, control.resume)
         if self.services.agents.containers is not None:
@@ -261,6 +257,9 @@ class Daemon:
             ]
             try:
                 await self.services.agents.containers.make(wanted)
+                if self.services.logins is not None:
+                    await self.services.logins.open()
+                await extensions.install_known()
             except BaseException:
                 await self.services.agents.containers.close()
                 raise
@@ -285,10 +284,12 @@ class Daemon:
             self.journal.flush()
 
     def _abandon_scripts(self) -> None:
-        """Scripts did not outlive the last run of the lab."""
+        """Scripts did not outlive the last run of the lab, nor did handlers of extensions, which begin again."""
         operations = self.services.operations
         for operation in operations.running("/subscriptions"):
-            if operation.kind == "runcommand.write":
+            machine = self.world.machines.get(operation.resource.partition("/extensions/")[0])
+            at_work = operation.ends_at is None and machine is not None and machine.running
+            if at_work or operation.kind == "runcommand.write":
                 operations.end_at(operation, time.time())
 
 

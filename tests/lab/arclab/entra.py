@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who may have a token?
 
-Microsoft Entra ID's token endpoints (v2 and v1) for client credentials, discovery documents, the App Service kind of
+Microsoft Entra ID's token endpoints (v2 and v1) for client credentials and users of the Azure CLI, discovery documents, the App Service kind of
 managed identity, and OpenSSH certificates for `ssh-cert` requests. Errors are Entra's: `error`, `error_description`
 with an AADSTS number, `error_codes`. There is one tenant.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,68 +22,38 @@ from typing import Any
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    SSHCertificateBuilder,
-    SSHCertificateType,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
-from .fleet import guid
+from . import ssh_certificates
+from .entra_errors import EntraFailure, refusal
 from .http import Answer
-from .tokens import Tokens
+from .ssh_certificates import SshCertificates
+from .tokens import AZURE_CLI, Tokens
 from .world import DOMAIN, Principal, World
 
 _OTHER_RESOURCES = ("https://graph.microsoft.com", "https://graph.windows.net", "https://vault.azure.net")
-_SSH_SCOPE = "https://pas.windows.net/CheckMyAccess/Linux"
+_OF_IDENTITY = ("openid", "profile", "email", "offline_access")
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EXCHANGE = "api://AzureADTokenExchange"
-CERTIFICATE_LIFETIME = 3600
-
-
-class EntraFailure(Exception):
-    """An OAuth error answer."""
-
-    def __init__(self, status: int, error: str, number: int, text: str) -> None:
-        super().__init__(f"AADSTS{number}: {text}")
-        self.status = status
-        self.error = error
-        self.number = number
-
-    def answer(self, now: float) -> Answer:
-        trace, correlation = uuid.uuid4(), uuid.uuid4()
-        moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now))
-        return Answer(
-            self.status,
-            {
-                "error": self.error,
-                "error_description": f"{self} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {moment}",
-                "error_codes": [self.number],
-                "timestamp": moment,
-                "trace_id": str(trace),
-                "correlation_id": str(correlation),
-                "error_uri": f"https://login.microsoftonline.com/error?code={self.number}",
-            },
-        )
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token request gave: for the journal."""
+    """What a token request gave; `certificate_for`: the principal of an SSH certificate."""
 
     principal_id: str
     answer: Answer
+    certificate_for: str | None = None
 
 
 class Entra:
     """The login side of the lab."""
 
-    def __init__(self, world: World, tokens: Tokens, ssh_ca: ed25519.Ed25519PrivateKey, *, lifetime: float) -> None:
+    def __init__(self, world: World, tokens: Tokens, certificates: SshCertificates, *, lifetime: float) -> None:
         self.world = world
         self.tokens = tokens
-        self._ssh_ca = ssh_ca
+        self.certificates = certificates
         self.lifetime = lifetime
 
     # Discovery
@@ -145,15 +115,55 @@ class Entra:
         """The answer of the token endpoint; EntraFailure for every refusal."""
         self._tenant(tenant, "invalid_request")
         grant_type = _required(form, "grant_type")
+        if grant_type == "refresh_token" and v2:
+            return self._refresh(form, now)
         if grant_type != "client_credentials":
             raise EntraFailure(
                 400, "unsupported_grant_type", 70003, f"The app requested an unsupported grant type '{grant_type}'."
             )
         audience = self._audience(form, v2)
         principal = self._authenticate(form, tenant, v2=v2, now=now)
-        if form.get("token_type") == "ssh-cert":
-            return Grant(principal.id, self._ssh_certificate(principal, form, audience, now))
+        if self._wants_certificate(form, principal):
+            answer = self._ssh_certificate(principal, form, audience, now)
+            return Grant(principal.id, answer, principal.login)
         return Grant(principal.id, self._bearer(principal, form, audience, v2=v2, now=now))
+
+    def _wants_certificate(self, form: Mapping[str, str], principal: Principal) -> bool:
+        """Is it an SSH certificate that is asked for? EntraFailure if the principal is to get neither that nor a token."""
+        wanted = form.get("token_type") == "ssh-cert"
+        number = principal.refused or (principal.certificate_refused if wanted else None)
+        if number is not None:
+            name = principal.name if principal.upn is None else "Microsoft Azure CLI"
+            raise refusal(number, client_id=form["client_id"], name=name)
+        return wanted
+
+    def sign_in(self, user: Principal) -> str:
+        """What the Azure CLI keeps of a user who signed in: a refresh token."""
+        token = secrets.token_urlsafe(64)
+        user.refresh_tokens.append(token)
+        self.world.add_principal(user)
+        return token
+
+    def _refresh(self, form: Mapping[str, str], now: float) -> Grant:
+        """A token or an SSH certificate for a user of the Azure CLI, by the refresh token of an earlier sign-in."""
+        client_id, token = _required(form, "client_id"), _required(form, "refresh_token")
+        scopes = [one for one in _required(form, "scope").split() if one not in _OF_IDENTITY]
+        audience = self._audience({"scope": " ".join(scopes)}, True)
+        if client_id.lower() != AZURE_CLI:
+            text = f"Application with identifier '{client_id}' was not found in the directory 'Arc lab'."
+            raise EntraFailure(400, "unauthorized_client", 700016, text)
+        user = next((one for one in self.world.principals.values() if token in one.refresh_tokens), None)
+        if user is None:
+            text = "Invalid request. Request is malformed or invalid."
+            raise EntraFailure(400, "invalid_grant", 9002313, text, suberror="bad_token")
+        certificate_for = None
+        if self._wants_certificate(form, user):
+            certificate_for = user.login
+            answer = self._ssh_certificate(user, form, audience, now)
+        else:
+            answer = self._bearer(user, form, audience, v2=True, now=now)
+        more = {"scope": " ".join(scopes), "refresh_token": self.sign_in(user), "foci": "1"}
+        return Grant(user.id, Answer(200, {**answer.body, **more, **self.tokens.identify(user, now)}), certificate_for)
 
     def _bearer(self, principal: Principal, form: Mapping[str, str], audience: str, *, v2: bool, now: float) -> Answer:
         token = self.tokens.mint(principal, audience, lifetime=self.lifetime, capable=_capable(form), now=now)
@@ -205,7 +215,7 @@ class Entra:
             audience = scope.removesuffix("/.default")
         else:
             audience = _required(form, "resource")
-        known = (*self.tokens.audiences, *_OTHER_RESOURCES, _SSH_SCOPE)
+        known = (*self.tokens.audiences, *_OTHER_RESOURCES, ssh_certificates.SCOPE)
         if audience.rstrip("/") not in known:
             raise EntraFailure(
                 400,
@@ -374,56 +384,23 @@ class Entra:
             },
         )
 
-    def ssh_ca_public(self) -> str:
-        """The public key that signs SSH certificates, as sshd's TrustedUserCAKeys wants it."""
-        return self._ssh_ca.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
     def _ssh_certificate(self, principal: Principal, form: Mapping[str, str], audience: str, now: float) -> Answer:
-        """A certificate for the RSA key in `req_cnf`; its principal is the client id, as for service principals."""
-        if audience.rstrip("/") != _SSH_SCOPE:
+        """A certificate for the RSA key in `req_cnf`, instead of a token."""
+        if audience.rstrip("/") != ssh_certificates.SCOPE:
             raise EntraFailure(
                 400,
                 "invalid_scope",
                 70011,
                 f"The provided value for the input parameter 'scope' is not valid: {audience}.",
             )
-        try:
-            jwk = json.loads(_required(form, "req_cnf"))
-            modulus, exponent = (
-                int.from_bytes(base64.urlsafe_b64decode(jwk[name] + "=" * (-len(jwk[name]) % 4)), "big")
-                for name in "ne"
-            )
-            key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
-        except (ValueError, KeyError, TypeError) as exc:
-            raise EntraFailure(
-                400, "invalid_request", 900023, "The value of 'req_cnf' is no RSA key in JWK form."
-            ) from exc
-        builder = (
-            SSHCertificateBuilder()
-            .public_key(key)
-            .serial(int(now * 1000))
-            .type(SSHCertificateType.USER)
-            .key_id(guid("ssh-certificate", principal.id, now).encode())
-            .valid_principals([principal.app_id.encode()])
-            .valid_after(int(now) - 300)
-            .valid_before(int(now) + CERTIFICATE_LIFETIME)
-        )
-        for extension in (
-            b"permit-X11-forwarding",
-            b"permit-agent-forwarding",
-            b"permit-port-forwarding",
-            b"permit-pty",
-            b"permit-user-rc",
-        ):
-            builder = builder.add_extension(extension, b"")
-        certificate = builder.sign(self._ssh_ca).public_bytes().decode()
+        seconds = int(self.certificates.seconds)
         return Answer(
             200,
             {
                 "token_type": "ssh-cert",
-                "expires_in": CERTIFICATE_LIFETIME,
-                "ext_expires_in": CERTIFICATE_LIFETIME,
-                "access_token": certificate.split(" ", 1)[1],
+                "expires_in": seconds,
+                "ext_expires_in": seconds,
+                "access_token": self.certificates.issue(form, principal.login, now),
             },
         )
 

@@ -15,6 +15,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from .entra_errors import check_number
+
 KINDS = ("arm", "entra", "graph", "relay")
 
 
@@ -22,10 +24,12 @@ KINDS = ("arm", "entra", "graph", "relay")
 class Fault:
     """One rule: what it matches, how often it strikes, what it does.
 
-    Match: `path` is a regular expression searched in the path without regard to case, `machine` a machine's name.
+    Match: `path` is a regular expression searched in the path without regard to case, `machine` a machine's name,
+    `token_type` what Entra is asked for (`bearer`, `ssh-cert`).
     Effect: an HTTP error (`status`, `code`, `message`, `headers`), `reset` of the TCP connection, a body that is slow
     (`slow_body`: seconds it takes), truncated or garbage, `expire_token` (401 ExpiredAuthenticationToken) or
-    `revoke_tokens` (401 with a claims challenge; needs a new login), `delay_ms` before the answer, and
+    `revoke_tokens` (401 with a claims challenge; needs a new login), `aadsts` (Entra's refusal with that number, see
+    `entra_errors`), `delay_ms` before the answer, and
     `fail_operation`, the error `{"code", "message"}` with which the operation that the request starts will end. `when`:
     does the lab carry the request out before the fault strikes (`after`), or not at all (`before`)?
     """
@@ -35,6 +39,7 @@ class Fault:
     path: str | None = None
     machine: str | None = None
     principal: str | None = None
+    token_type: str | None = None
     times: int | None = None
     skip: int = 0
     probability: float = 1.0
@@ -49,6 +54,7 @@ class Fault:
     garbage: bool = False
     expire_token: bool = False
     revoke_tokens: bool = False
+    aadsts: int | None = None
     delay_ms: float = 0.0
     fail_operation: dict[str, str] | None = None
     when: Literal["before", "after"] = "before"
@@ -66,6 +72,8 @@ class Fault:
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {fault.kind!r}.")
         if fault.when not in ("before", "after"):
             raise ValueError("when is before or after.")
+        if fault.aadsts is not None:
+            check_number(fault.aadsts)
         if fault.path is not None:
             re.compile(fault.path)
         if not fault.effects:
@@ -75,7 +83,9 @@ class Fault:
     @property
     def effects(self) -> list[str]:
         """The names of what this rule does."""
-        named = ("status reset slow_body truncate garbage expire_token revoke_tokens delay_ms fail_operation").split()
+        named = (
+            "status reset slow_body truncate garbage expire_token revoke_tokens aadsts delay_ms fail_operation"
+        ).split()
         return [name for name in named if getattr(self, name)]
 
     def to_json(self) -> dict[str, Any]:
@@ -104,10 +114,19 @@ class Faults:
         return before - len(self.rules)
 
     def take(
-        self, *, kind: str, method: str, path: str, machine: str | None = None, principal: str | None = None
+        self,
+        *,
+        kind: str,
+        method: str,
+        path: str,
+        machine: str | None = None,
+        principal: str | None = None,
+        token_type: str | None = None,
     ) -> Fault | None:
         """The rule that strikes this request, if any; it is counted."""
         for rule in self.rules:
+            if rule.token_type not in (None, token_type):
+                continue
             if _matches(rule, kind, method, path, machine, principal) and self._strikes(rule):
                 rule.struck += 1
                 return rule

@@ -29,7 +29,7 @@ SUITES = ("bookworm", "trixie")
 KINDS = ("bare", "ready")
 RELEASES = {"bookworm": "12", "trixie": "13"}
 REPOSITORY = "/opt/arclab/apt"
-_INCLUDED = "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,procps,e2fsprogs"
+_INCLUDED = "systemd,systemd-sysv,dbus,libnss-systemd,python3,python3-apt,sudo,iproute2,procps,e2fsprogs"
 _OFFERED = ("openssh-server",)
 # Every machine makes its own host keys, as one does that was installed and not copied.
 _HOST_KEYS = """\

@@ -51,6 +51,8 @@ class Observation:
                 self._seen[key] = seen
             if container.was_rebooted:
                 self._services.spawn(self._start_again(container))
+        if self._services.logins is not None:
+            self._services.logins.look()
 
     async def _start_again(self, container: Container) -> None:
         try:

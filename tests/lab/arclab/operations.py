@@ -51,7 +51,9 @@ class Operation:
     deletes: bool = False
 
 
-# What an operation does when its time is over: changes the world and returns the error it ends with, if any.
+# What an operation does when its time is over: changes the world and returns the error it ends with, if any. STILL_AT_WORK:
+# something has begun on the machine, and whoever began it calls `end`.
+STILL_AT_WORK: dict[str, Any] = {"code": "StillAtWork"}
 Finish = Callable[[Operation, float], dict[str, Any] | None]
 
 
@@ -143,7 +145,12 @@ class Operations:
             moment, operation_id = heapq.heappop(self._due)
             operation = self._all[operation_id]
             if operation.status == IN_PROGRESS and operation.ends_at == moment:
-                self.end(operation, now, self._finish[operation.kind](operation, now))
+                error = self._finish[operation.kind](operation, now)
+                if error is STILL_AT_WORK:
+                    operation.ends_at = None
+                    self._know(operation)
+                else:
+                    self.end(operation, now, error)
 
     # What clients see
 

@@ -18,7 +18,8 @@ LroStyle = Literal["async", "location", "body"]
 
 @dataclass(frozen=True)
 class Options:
-    """Times are seconds except `latency_ms`; `credential_lifetime` caps what listCredentials gives.
+    """Times are seconds except `latency_ms`; `credential_lifetime` caps what listCredentials gives. `role_delay` is how long a
+    change of role assignments takes to reach the machines' logins.
 
     `image` and `suite` are those of the machines of the backend `podman` for which the fleet file does not say it.
     """
@@ -39,6 +40,8 @@ class Options:
     page_size: int = 100
     token_lifetime: float = 3599.0
     credential_lifetime: float | None = None
+    certificate_seconds: float = 3600.0
+    role_delay: float = 0.0
     idle_timeout: float = 120.0
     operation_seconds: float = 2.0
     lro_style: LroStyle = "async"

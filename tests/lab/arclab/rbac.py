@@ -82,7 +82,7 @@ class Rbac:
         """As the function `covers`, with management groups resolved."""
         below = self._groups.get(outer)
         if below is not None:
-            return inner == outer or "/".join(inner.split("/")[:3]) in below
+            return covers(outer, inner) or "/".join(inner.split("/")[:3]) in below
         return covers(outer, inner)
 
     def is_management_group(self, scope: str) -> bool:

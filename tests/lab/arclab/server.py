@@ -22,7 +22,8 @@ from aiohttp import web
 
 from . import metadata
 from .arm import Arm, Exchange, Interrupted, Request, machine_of
-from .entra import Entra, EntraFailure
+from .entra import Entra, Grant
+from .entra_errors import EntraFailure, refusal
 from .faults import Fault, Faults
 from .http import Answer, ArmFailure
 from .journal import Journal
@@ -211,18 +212,23 @@ class Server:
     # Entra
 
     async def _login(
-        self, request: web.Request, work: Callable[[Mapping[str, str]], tuple[Answer, str | None]]
+        self, request: web.Request, work: Callable[[Mapping[str, str]], Answer | Grant]
     ) -> web.StreamResponse:
         """One request to Entra: faults, the work on its form, the journal."""
         started = time.perf_counter()
         text = (await request.read()).decode(errors="replace")
         form = dict(parse_qsl(text, keep_blank_values=True))
         client_id = form.get("client_id")
-        fault = self.faults.take(kind="entra", method=request.method, path=request.path, principal=client_id)
-        principal: str | None = None
+        token_type = form.get("token_type", "bearer") if "grant_type" in form else None
+        fault = self.faults.take(
+            kind="entra", method=request.method, path=request.path, principal=client_id, token_type=token_type
+        )
+        grant: Grant | None = None
         if fault is not None and fault.delay_ms:
             await asyncio.sleep(fault.delay_ms / 1000)
-        if fault is not None and fault.status:
+        if fault is not None and fault.aadsts:
+            answer = refusal(fault.aadsts, client_id=client_id or "", name="arclab").answer(self.clock())
+        elif fault is not None and fault.status:
             answer = Answer(
                 fault.status,
                 {
@@ -235,7 +241,9 @@ class Server:
             )
         else:
             try:
-                answer, principal = work(form)
+                done = work(form)
+                grant = done if isinstance(done, Grant) else None
+                answer = done.answer if isinstance(done, Grant) else done
             except EntraFailure as failure:
                 answer = failure.answer(self.clock())
         self.journal.write(
@@ -245,7 +253,9 @@ class Server:
                 "path": request.path,
                 "query": _queries(request),
                 "principal": client_id,
-                "object_id": principal,
+                "object_id": grant.principal_id if grant is not None else None,
+                "token_type": token_type,
+                "certificate_for": grant.certificate_for if grant is not None else None,
                 "status": answer.status,
                 "error_code": answer.body.get("error") if isinstance(answer.body, dict) else None,
                 "request_body": form or None,
@@ -269,7 +279,7 @@ class Server:
 
     def _token(self, v2: bool) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            def work(form: Mapping[str, str]) -> tuple[Answer, str | None]:
+            def work(form: Mapping[str, str]) -> Grant:
                 if not request.content_type.startswith("application/x-www-form-urlencoded"):
                     raise EntraFailure(
                         400,
@@ -277,8 +287,7 @@ class Server:
                         900144,
                         "The request body must contain the following parameter: 'grant_type'.",
                     )
-                grant = self.entra.token(request.match_info["tenant"], form, v2=v2, now=self.clock())
-                return grant.answer, grant.principal_id
+                return self.entra.token(request.match_info["tenant"], form, v2=v2, now=self.clock())
 
             return await self._login(request, work)
 
@@ -287,19 +296,19 @@ class Server:
     def _openid(self, v2: bool) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             tenant = request.match_info["tenant"]
-            return await self._login(request, lambda _form: (self.entra.openid_configuration(tenant, v2=v2), None))
+            return await self._login(request, lambda _form: self.entra.openid_configuration(tenant, v2=v2))
 
         return handle
 
     async def _keys(self, request: web.Request) -> web.StreamResponse:
-        return await self._login(request, lambda _form: (self.entra.keys(), None))
+        return await self._login(request, lambda _form: self.entra.keys())
 
     async def _instance_discovery(self, request: web.Request) -> web.StreamResponse:
-        return await self._login(request, lambda _form: (self.entra.instance_discovery(_queries(request)), None))
+        return await self._login(request, lambda _form: self.entra.instance_discovery(_queries(request)))
 
     async def _managed_identity(self, request: web.Request) -> web.StreamResponse:
-        def work(_form: Mapping[str, str]) -> tuple[Answer, str | None]:
-            return self.entra.managed_identity(_queries(request), request.headers, self.clock()), None
+        def work(_form: Mapping[str, str]) -> Answer:
+            return self.entra.managed_identity(_queries(request), request.headers, self.clock())
 
         return await self._login(request, work)
 

@@ -21,9 +21,11 @@ from urllib.parse import urlencode
 from .agent import Agents
 from .faults import Faults
 from .http import Answer, ArmFailure, Context
+from .logins import Logins
 from .operations import Operations
 from .options import Options
 from .relay import Relay
+from .ssh_certificates import SshCertificates
 from .tokens import Tokens
 from .versions import LOCATIONS, location
 from .world import World
@@ -42,13 +44,15 @@ _TOKEN = b"after:"
 
 @dataclass
 class Services:
-    """The parts of a running lab; `spawn` starts a task that ends with it."""
+    """The parts of a running lab; `spawn` starts a task that ends with it, `logins` are those to machines of their own."""
 
     options: Options
     world: World
     operations: Operations
     faults: Faults
     tokens: Tokens
+    certificates: SshCertificates
+    logins: Logins | None
     agents: Agents
     relay: Relay
     authority: str

@@ -28,8 +28,11 @@ from .http import ArmFailure
 from .sshd import write_private
 from .world import Principal
 
+# The Azure CLI, the public client with which the lab's users sign in.
+AZURE_CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 ARM_AUDIENCES = ("https://management.core.windows.net", "https://management.azure.com")
 _REMEMBERED = 10_000
+_ID_TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,36 @@ class Tokens:
             "uti": token_id,
             "ver": "1.0",
         }
+        if principal.upn is not None:
+            user = {"appidacr": "0", "idtyp": "user", "scp": "user_impersonation", "upn": principal.upn}
+            claims.update(user, appid=AZURE_CLI, name=principal.name, unique_name=principal.upn)
         if capable:
             claims["xms_cc"] = ["CP1"]
         if len(self._minted) > _REMEMBERED:
             self._minted.clear()
         self._minted[token_id] = now
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self.key_id, "x5t": self.key_id})
+
+    def identify(self, user: Principal, now: float) -> dict[str, str]:
+        """What tells a client which user signed in: `id_token` and `client_info`."""
+        claims = {
+            "aud": AZURE_CLI,
+            "iss": f"{self.issuer}v2.0",
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now + _ID_TOKEN_SECONDS),
+            "name": user.name,
+            "oid": user.id,
+            "preferred_username": user.upn,
+            "sub": user.id,
+            "tid": self.tenant,
+            "ver": "2.0",
+        }
+        info = json.dumps({"uid": user.id, "utid": self.tenant}).encode()
+        return {
+            "id_token": jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self.key_id}),
+            "client_info": base64.urlsafe_b64encode(info).rstrip(b"=").decode(),
+        }
 
     def revoke(self, principal_id: str | None, now: float) -> None:
         """Refuse the tokens made so far, of one principal or of all, if their clients can handle a challenge."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,7 +39,9 @@ DOMAIN = "arclab.onmicrosoft.example"
 @dataclass
 class Principal:
     """An identity of the tenant: `id` is its object id, `app_id` what it logs in with. The proofs it may show are
-    `secrets`, `certificates` (PEM) and `federated` (issuer, subject, audience and the issuer's public key as PEM)."""
+    `secrets`, `certificates` (PEM) and `federated` (issuer, subject, audience and the issuer's public key as PEM). A User
+    has a name to sign in with (`upn`) instead of an `app_id`, and `refresh_tokens` where they are signed in. `refused` is
+    the AADSTS number with which Entra refuses every token, `certificate_refused` the one for SSH certificates alone."""
 
     id: str
     app_id: str
@@ -48,6 +50,15 @@ class Principal:
     secrets: list[str] = field(default_factory=list, repr=False)
     certificates: list[str] = field(default_factory=list)
     federated: list[dict[str, str]] = field(default_factory=list)
+    upn: str | None = None
+    refresh_tokens: list[str] = field(default_factory=list, repr=False)
+    refused: int | None = None
+    certificate_refused: int | None = None
+
+    @property
+    def login(self) -> str:
+        """What names it in an SSH certificate, as Entra spells it."""
+        return self.upn or self.app_id
 
 
 class World:
@@ -60,9 +71,12 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.principals: dict[str, Principal] = {}
         self.applications: dict[str, Principal] = {}
+        self.logins: dict[str, Principal] = {}
         self.providers: dict[str, dict[str, Any]] = dict(store.load("provider"))
         self.version = 0
         self.connection_names: dict[str, str] = {}
+        # Called when a role was given: the machines' logins want to know at once.
+        self.on_assignment: Callable[[], None] | None = None
         self._children: dict[str, dict[str, list[str]]] = {}
         self._names: dict[str, list[str]] = {}
         for key, body in store.load("resource"):
@@ -302,9 +316,12 @@ class World:
 
     def _know_principal(self, principal: Principal) -> None:
         self.principals[principal.id] = principal
-        self.applications[principal.app_id] = principal
+        self.logins[principal.login.lower()] = principal
+        if principal.upn is None:
+            self.applications[principal.app_id] = principal
 
     def add_principal(self, principal: Principal) -> None:
+        """Know a principal, or keep what was changed about one."""
         self._know_principal(principal)
         self.store.save("principal", principal.id, asdict(principal))
 
@@ -332,6 +349,8 @@ class World:
     def put_assignment(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.put(path, body)
         self.rbac.assign(self._assignment(path.lower(), body))
+        if self.on_assignment is not None:
+            self.on_assignment()
         return body
 
     def _assignment(self, key: str, body: dict[str, Any]) -> Assignment:
@@ -355,3 +374,8 @@ def new_principal(name: str) -> Principal:
     """A fresh service principal with a client secret."""
     seed = f"{name}/{time.time_ns()}"
     return Principal(guid("principal", seed, "object"), guid("principal", seed, "app"), name, secrets=[_secret()])
+
+
+def new_user(upn: str) -> Principal:
+    """A fresh user of the tenant."""
+    return Principal(guid("user", f"{upn}/{time.time_ns()}"), "", upn.partition("@")[0], type="User", upn=upn)

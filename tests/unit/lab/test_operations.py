@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from arclab.http import ArmFailure
-from arclab.operations import Operation, Operations
+from arclab.operations import STILL_AT_WORK, Operation, Operations
 from arclab.options import LroStyle
 from arclab.store import Store
 
@@ -52,6 +52,17 @@ def test_an_operation_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert operation.status == "Succeeded"
     assert ended == [RESOURCE.lower()]
     assert operations.running(RESOURCE) == []
+
+
+def test_what_is_still_at_work_on_the_machine_ends_when_it_says_so(tmp_path: Path) -> None:
+    operations, _ended = make(tmp_path)
+    operations.on_end("write", lambda _operation, _now: STILL_AT_WORK)
+    operation = start(operations)
+    operations.settle(200.0)
+    assert operation.status == "InProgress" and operations.running(RESOURCE) == [operation]
+    operations.end(operation, 201.0, {"code": "HCRP500", "message": "no"})
+    operations.settle(300.0)
+    assert (operation.status, operation.ended) == ("Failed", 201.0)
 
 
 def test_operations_end_in_the_order_of_their_times(tmp_path: Path) -> None:

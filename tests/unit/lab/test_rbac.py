@@ -105,3 +105,13 @@ def test_who_has_a_role_below_sees_the_subscription() -> None:
     assert found.sees("p1", SUB)
     assert found.sees("p1", GROUP)
     assert not found.sees("p1", SUB + "/resourcegroups/other")
+
+
+def test_a_management_group_covers_its_subscriptions_and_what_hangs_on_itself() -> None:
+    root = "/providers/microsoft.management/managementgroups/arc"
+    found = rbac(OWNER, root, groups={"arc": [SUB]})
+    assignments = "/providers/microsoft.authorization/roleassignments/x"
+    for inside in (root, root + assignments, SUB, MACHINE + assignments):
+        assert found.allowed("p1", "Microsoft.Authorization/roleAssignments/write", inside), inside
+    for outside in (root + "-2", "/subscriptions/s2"):
+        assert not found.allowed("p1", "Microsoft.Authorization/roleAssignments/write", outside), outside

@@ -61,6 +61,7 @@ def test_conditions_on_role_assignments() -> None:
     assert parse("atScope() and assignedTo('P')") == {"atscope": "", "assignedto": "P"}
     assert parse("principalId eq 'P'") == {"principalid": "P"}
     assert parse("roleName eq 'Reader'") == {"rolename": "Reader"}
+    assert parse("roleName eq 'Bob''s role'") == {"rolename": "Bob's role"}
     for text in ("atScope", "principalId ne 'x'", "atScope() or assignedTo('P')"):
         with pytest.raises(ArmFailure):
             parse(text)

@@ -4,8 +4,8 @@
 """Who was given which role, and by whom may it be changed?
 
 Microsoft.Authorization's role assignments and role definitions at any scope: management group, subscription, group,
-resource. An assignment cannot be changed, only deleted and made anew; the same triple under a second name is 409
-RoleAssignmentExists.
+resource. Of an assignment, description and condition can be changed; another scope, role or principal needs another
+assignment, and the same three under a second name are 409 RoleAssignmentExists.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import uuid
 from typing import Any
 
+from ..fleet import stamp
 from ..http import Answer, ArmFailure, Context
 from ..rbac import covers
 from ..roles import BUILT_IN, Role, role_from_json
@@ -22,11 +23,12 @@ from ..services import Services, expect, invalid, properties_of, query
 from ..world import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 
 LIMIT = 4000
+CHANGEABLE = ("description", "condition", "conditionVersion", "delegatedManagedIdentityResourceId")
 TYPES = ("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")
 _BUILT_IN = {role.id for role in BUILT_IN}
 _FILTERS = re.compile(
     r"\s*(?:(?P<at>atScope\(\)|atScopeAndBelow\(\))|(?P<principal>principalId)\s+eq\s+'(?P<id>[^']*)'"
-    r"|(?P<assigned>assignedTo)\('(?P<to>[^']*)'\)|(?P<field>roleName|type)\s+eq\s+'(?P<value>[^']*)')\s*",
+    r"|(?P<assigned>assignedTo)\('(?P<to>[^']*)'\)|(?P<field>roleName|type)\s+eq\s+'(?P<value>(?:[^']|'')*)')\s*",
     re.IGNORECASE,
 )
 
@@ -102,28 +104,27 @@ class Authorization:
         path = f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}"
         existing = self.world.get(path)
         if existing is not None:
-            return self._again(existing, principal_id, role, scope)
-        self._check_new(scope, principal_id, role)
+            return self._again(existing, principal_id, role, properties, context)
+        self._check_new(scope, principal_id, role, name)
+        changeable = _changeable(properties)
         assignment = self.world.assign(principal_id, role, scope, context.now, name)
         kept = assignment["properties"]
         kept["createdBy"] = kept["updatedBy"] = context.principal_id
         if properties.get("principalType"):
             kept["principalType"] = properties["principalType"]
-        for optional in ("description", "condition", "conditionVersion", "delegatedManagedIdentityResourceId"):
-            if expect(properties, optional, str) is not None:
-                kept[optional] = properties[optional]
+        kept.update(changeable)
         self.world.put_assignment(path, assignment)
         return Answer(201, assignment)
 
-    def _again(self, existing: dict[str, Any], principal_id: str, role: str, scope: str) -> Answer:
-        kept = self.world.rbac.assignments[existing["id"].lower()]
-        if (kept.principal_id, kept.role, kept.scope) != (principal_id, role, scope.lower()):
-            raise ArmFailure(
-                400,
-                "RoleAssignmentUpdateNotPermitted",
-                "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
-            )
-        return Answer(200, existing)
+    def _again(
+        self, existing: dict[str, Any], principal_id: str, role: str, properties: dict[str, Any], context: Context
+    ) -> Answer:
+        known = self.world.rbac.assignments[existing["id"].lower()]
+        if (known.principal_id, known.role) != (principal_id, role):
+            raise _fixed()
+        kept = {name: value for name, value in existing["properties"].items() if name not in CHANGEABLE}
+        kept.update(_changeable(properties), updatedOn=stamp(context.now), updatedBy=context.principal_id)
+        return Answer(200, self.world.put_assignment(existing["id"], {**existing, "properties": kept}))
 
     def _role(self, role_definition_id: str) -> str:
         guid = role_definition_id.rsplit("/", 1)[-1].lower()
@@ -174,11 +175,14 @@ class Authorization:
                 f"specified PrincipalType '{given_type}'.",
             )
 
-    def _check_new(self, scope: str, principal_id: str, role: str) -> None:
+    def _check_new(self, scope: str, principal_id: str, role: str, name: str) -> None:
         key = scope.lower()
         subscription = "/".join(key.split("/")[:3]) if key.startswith("/subscriptions/") else None
         used = 0
         for assignment in self.world.rbac.assignments.values():
+            if assignment.key.endswith(f"/{name.lower()}"):
+                # The names of assignments are unique in the tenant: this would move the other one here.
+                raise _fixed()
             if (assignment.principal_id, assignment.role, assignment.scope) == (principal_id, role, key):
                 raise ArmFailure(
                     409,
@@ -289,6 +293,22 @@ class Authorization:
         return Answer(200, self._shown(role, context.params["scope"]))
 
 
+def _changeable(properties: dict[str, Any]) -> dict[str, Any]:
+    """What a PUT may change of an assignment, as it is kept. Specification: "2.0" is the only version of conditions."""
+    given = {name: expect(properties, name, str) for name in CHANGEABLE}
+    if given["condition"] and given["conditionVersion"] != "2.0":
+        raise invalid("'conditionVersion' of a condition has to be '2.0'.", "properties.conditionVersion")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _fixed() -> ArmFailure:
+    return ArmFailure(
+        400,
+        "RoleAssignmentUpdateNotPermitted",
+        "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
+    )
+
+
 def _is_guid(text: str) -> bool:
     try:
         return str(uuid.UUID(text)) == text.lower()
@@ -317,7 +337,7 @@ def parse_filter(text: str | None) -> dict[str, str]:
         elif match["assigned"]:
             wanted["assignedto"] = match["to"]
         else:
-            wanted[match["field"].lower()] = match["value"]
+            wanted[match["field"].lower()] = match["value"].replace("''", "'")
         position = match.end()
         if position == len(text):
             return wanted

@@ -5,22 +5,30 @@
 
 One operation per extension type and machine at a time (HCRP409); what is being deleted cannot be written; one name per
 type; a machine that is not connected leaves its extensions in Creating, Updating or Deleting until it is back. The
-version comes back longer than it was asked for and protected settings never do.
+version comes back longer than it was asked for and protected settings never do. Entra login is really installed on machines of
+their own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import time
 from typing import Any
 
+from ..aadsshlogin import INSTALL, REMOVE, is_it, reason
 from ..catalogue import full_version
+from ..containers import Container, shell
 from ..fleet import stamp
 from ..http import Answer, ArmFailure, Context
-from ..operations import Operation
+from ..operations import IN_PROGRESS, STILL_AT_WORK, Operation
+from ..podman import MachinesFailed
 from ..routes import Route
 from ..services import Services, body_of, check_location, check_tags, expect, invalid, not_found, properties_of
 from ..world import EXTENSIONS, MACHINES
 
 TYPE = "Microsoft.HybridCompute/machines/extensions"
+HANDLER_TIMEOUT = 300.0
 _SETTINGS = (
     ("publisher", str),
     ("type", str),
@@ -39,6 +47,7 @@ class Extensions:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.world = services.world
+        self._handlers: dict[str, asyncio.Lock] = {}
         services.operations.on_end("extension.write", self._written)
         services.operations.on_end("extension.delete", self._deleted)
         services.operations.on_end("extension.upgrade", self._upgraded)
@@ -244,6 +253,9 @@ class Extensions:
         if extension is None:
             return {"code": "ResourceNotFound", "message": "The extension was deleted."}
         error = operation.failure or self._obstacle(extension)
+        if error is None and (container := self._to_change(extension)) is not None:
+            self.services.spawn(self._install(operation, extension, container))
+            return STILL_AT_WORK
         self._settle(extension, now, error)
         return error
 
@@ -289,8 +301,58 @@ class Extensions:
         if operation.failure is not None and extension is not None:
             self._settle(extension, now, operation.failure)
             return operation.failure
+        if extension is not None and (container := self._to_change(extension)) is not None:
+            self.services.spawn(self._remove(operation, extension, container))
+            return STILL_AT_WORK
         self.world.delete(operation.resource)
         return None
+
+    # On the machine
+
+    def _to_change(self, extension: dict[str, Any]) -> Container | None:
+        """The machine of its own that this extension really changes: that of Entra login, while it is on."""
+        container = self.services.agents.container(extension["id"].lower().rsplit("/", 2)[0])
+        return container if container is not None and container.root is not None and is_it(extension) else None
+
+    async def _install(self, operation: Operation, extension: dict[str, Any], container: Container) -> None:
+        error = await self._change(extension, container, INSTALL)
+        if operation.status == IN_PROGRESS:
+            now = time.time()
+            self._settle(extension, now, error)
+            self.services.operations.end(operation, now, error)
+
+    async def _remove(self, operation: Operation, extension: dict[str, Any], container: Container) -> None:
+        error = await self._change(extension, container, REMOVE)
+        now = time.time()
+        if error is None:
+            self.world.delete(operation.resource)
+        else:
+            self._settle(extension, now, error)
+        self.services.operations.end(operation, now, error)
+
+    async def _change(self, extension: dict[str, Any], container: Container, script: str) -> dict[str, Any] | None:
+        """Run the handler of the extension, one at a time on a machine; the error it ends with."""
+        async with self._handlers.setdefault(container.name, asyncio.Lock()):
+            try:
+                done = await asyncio.to_thread(
+                    shell, container.pid, container.hostname, script, stdin=None, timeout=HANDLER_TIMEOUT
+                )
+            except (MachinesFailed, subprocess.TimeoutExpired) as exc:
+                return _failed(extension, str(exc))
+        if (logins := self.services.logins) is not None:
+            logins.look()
+        return _failed(extension, reason(done.returncode, done.stderr)) if done.returncode else None
+
+    async def install_known(self) -> None:
+        """The machines are new: bring about on them what their resources say."""
+        extensions = [self.world.resources[key] for key in self.world.of_type(EXTENSIONS)]
+
+        async def one(extension: dict[str, Any]) -> None:
+            container = self._to_change(extension)
+            if container is not None and extension["properties"]["provisioningState"] == "Succeeded":
+                self._settle(extension, time.time(), await self._change(extension, container, INSTALL))
+
+        await asyncio.gather(*map(one, extensions))
 
     def _upgraded(self, operation: Operation, now: float) -> dict[str, Any] | None:
         failed = operation.failure
