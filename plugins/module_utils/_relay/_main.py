@@ -232,9 +232,11 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
     from . import _dial
     from ._pump import Pump
 
-    cache = Cache(arguments["cache-dir"])
+    with _ssh_waiting(arguments, source, sink):
+        cache = Cache(arguments["cache-dir"])
+        certificate = _good_certificate(arguments, cache, environ)
     session = Session(arguments, cache, environ)
-    login = _log_in_with_certificate(arguments, cache, session, environ, source, sink)
+    login = _login(arguments, cache, session, certificate) if certificate else None
     if arguments["proxy-binary"]:
         _hand_over(arguments["proxy-binary"], arguments, session.for_long(), environ)
     with _while_wanted(source) if login else contextlib.nullcontext():
@@ -259,33 +261,20 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
     return FAILED
 
 
-def _log_in_with_certificate(
-    arguments: Arguments, cache: Cache, session: Session, environ: Mapping[str, str], source: int, sink: int
-) -> Login | None:
-    """See to the certificate, then let ssh begin. `None` where it needs none; raises ArcError when there is no use in connecting."""
+def _ssh_waiting(arguments: Arguments, source: int, sink: int) -> contextlib.AbstractContextManager[None]:
+    """ssh begins after this, where a certificate has to be good first."""
+    if not arguments["certificate"]:
+        return contextlib.nullcontext()
+    from ._passing import held_back
+
+    return held_back(source, sink)
+
+
+def _good_certificate(arguments: Arguments, cache: Cache, environ: Mapping[str, str]) -> State | None:
+    """The certificate, renewed where that is due; `None` where none is used."""
     name = arguments["certificate"]
     if not name:
         return None
-    from . import _passing, _refusal
-
-    try:
-        state = _good_certificate(arguments, cache, name, environ)
-    finally:
-        # In any case: a reason why there is no connection reaches ssh no other way.
-        if _passing.is_awaited(sink):
-            _passing.hand_over(source, sink)
-    login = _refusal.Login(cache, name, state.principal, state.offer, arguments.machine, arguments.resource_id)
-    if login.follows_refusal():
-        # If Azure does not let this identity near the machine any more, it says so itself.
-        session.confirm()
-        message, hint = login.refusal()
-        from .._errors import AuthError
-
-        raise AuthError(message, hint=hint)
-    return login
-
-
-def _good_certificate(arguments: Arguments, cache: Cache, name: str, environ: Mapping[str, str]) -> State:
     from . import _certificates
 
     found = _certificates.current(cache, name)
@@ -297,6 +286,22 @@ def _good_certificate(arguments: Arguments, cache: Cache, name: str, environ: Ma
 
     options = AuthOptions.from_params(arguments.auth, environ)
     return _certificates.ensure(cache, name, subject_of(options), lambda: obtain(options, environ))
+
+
+def _login(arguments: Arguments, cache: Cache, session: Session, certificate: State) -> Login:
+    """The login to come; raises ArcError when there is no use in trying it again."""
+    from ._refusal import Login
+
+    name = str(arguments["certificate"])
+    login = Login(cache, name, certificate.principal, certificate.offer, arguments.machine, arguments.resource_id)
+    if login.follows_refusal():
+        # If Azure does not let this identity near the machine any more, it says so itself.
+        session.confirm()
+        from .._errors import AuthError
+
+        message, hint = login.refusal()
+        raise AuthError(message, hint=hint)
+    return login
 
 
 def _while_wanted(source: int) -> contextlib.AbstractContextManager[None]:

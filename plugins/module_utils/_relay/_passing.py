@@ -41,6 +41,16 @@ def hand_over(source: int = 0, sink: int = 1) -> None:
 
 
 @contextlib.contextmanager
+def held_back(source: int = 0, sink: int = 1) -> Iterator[None]:
+    """ssh, if it waits, waits until this is over. It is handed its connection in any case: a failure is told over that."""
+    try:
+        yield
+    finally:
+        if is_awaited(sink):
+            hand_over(source, sink)
+
+
+@contextlib.contextmanager
 def while_wanted(source: int = 0) -> Iterator[None]:
     """End with ssh while it waits for the relay. ssh ends its ProxyCommand itself, but not a process that it does not know."""
     left, leave = os.pipe()
