@@ -41,8 +41,9 @@ SCOPES = {
 _CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 _BITS = 3072
 _TYPE = b"ssh-rsa-cert-v01@openssh.com"
-# What sshd may find in a first principal: a user principal name or a GUID, and nothing that another program could take for more.
-_PRINCIPAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._%+'#!~^-]*(@[A-Za-z0-9._-]+)?")
+# A first principal: a GUID or a user principal name ("Plan and troubleshoot User Principal Name changes in Microsoft Entra ID" has its
+# characters), and nothing that another program could take for more.
+_PRINCIPAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._'#!~^-]*(@[A-Za-z0-9._-]+)?")
 
 MANAGED_IDENTITY = (
     "Azure issues no SSH certificates to managed identities: their token endpoint knows no other tokens than bearer tokens.",
