@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _sshd
 from ._azcmagent import arc_port
@@ -39,7 +39,10 @@ GENERATORS = (
 SOCKET_DROP_IN = "zz-arcfleet.conf"
 # How long sshd may take to listen.
 PATIENCE = 10.0
-Effective = Mapping[str, Sequence[str]]
+
+if TYPE_CHECKING:
+    # Python 3.8, which machines may have, cannot evaluate this.
+    Effective = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ CARRY_NO_LICENCE = (
     "*.svg",
     "*.png",
 )
+# The modules that run on a machine, with the Python that there is; all others run on the controller.
+ON_MACHINES = ("arc_agent_config", "arc_entra_login_info", "arc_sshd_config")
 GROUP_FRAGMENT = "arcfleet.ssh._attributes.actiongroup_arc"
 
 
@@ -42,6 +44,7 @@ def house(root: pathlib.Path, files: list[str]) -> list[str]:
         *licences(root, files),
         *questions(root, files),
         *lab_stays_home(root, files),
+        *old_pythons(root),
         *no_ignore_files(files),
     ]
 
@@ -96,6 +99,42 @@ def lab_stays_home(root: pathlib.Path, files: Iterable[str]) -> Iterator[str]:
     for name in files:
         if name.startswith(SHIPPED) and b"arclab" in (root / name).read_bytes().lower():
             yield f"{name}: ships, and knows the lab"
+
+
+def old_pythons(root: pathlib.Path) -> Iterator[str]:
+    """What runs on a machine can be imported by Python 3.8, which cannot subscript collections.abc's classes."""
+    left = [root / "plugins" / "modules" / f"{name}.py" for name in ON_MACHINES]
+    seen: set[pathlib.Path] = set()
+    while left:
+        path = left.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        tree = ast.parse(path.read_text("utf-8"))
+        generic: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                generic.update(names if node.module == "collections.abc" else ())
+                parts = (node.module or "").rpartition("module_utils")[2].strip(".").split(".")
+                near = (root / "plugins" / "module_utils" / f"{name}.py" for name in [*parts, *names])
+                left += [file for file in near if file.is_file()]
+        for node in _evaluated(tree):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in generic:
+                where = f"{path.relative_to(root)}:{node.lineno}"
+                yield f"{where}: Python 3.8 cannot evaluate {node.value.id}[...] when it imports the file"
+
+
+def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
+    """What is evaluated when a file with postponed annotations is imported."""
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns") or (field == "body" and isinstance(node, (ast.FunctionDef, ast.Lambda))):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            guarded = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            if isinstance(child, ast.AST) and not guarded:
+                yield child
+                yield from _evaluated(child)
 
 
 def no_ignore_files(files: Iterable[str]) -> Iterator[str]:

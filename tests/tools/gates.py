@@ -22,7 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import checks
 import runner
@@ -135,12 +135,12 @@ def house(log: Log) -> None:
 # ---- tests
 
 
-def pytest(log: Log, folder: str, python: pathlib.Path, *how: str) -> None:
+def pytest(log: Log, folder: str, python: pathlib.Path, *how: str, more: Mapping[str, str] | None = None) -> None:
     """Run the tests of a folder in several processes; what skips itself is told with its reason."""
     cores = os.cpu_count() or 1
     # The tests on the lab wait for it most of the time, and those on machines for timers; there a computer has room for some twenty.
     workers = {"integration": 2 * cores, "machines": 3}.get(folder, cores)
-    env = {"PATH": f"{python.parent}{os.pathsep}{log.env['PATH']}"}
+    env = {"PATH": f"{python.parent}{os.pathsep}{log.env['PATH']}", **(more or {})}
     chosen = ["-n", str(max(workers, 2)), "--color=no", *how]
     try:
         log.run(python, "-m", "pytest", "-q", *chosen, f"tests/{folder}", env=env)
@@ -155,9 +155,18 @@ def pytest(log: Log, folder: str, python: pathlib.Path, *how: str) -> None:
         log.left_out += [f"{count} in {what}" for what, count in skipped.items()]
 
 
-# The lab and the relay helper run without ansible-core, and how a fleet fares with faults is our own code's doing on any of them.
+# The lab and the relay helper run without ansible-core, and how a fleet fares with faults, late listeners and refusals is our own code's
+# doing on any of them.
 NOT_OF_THE_CORE = [
-    f"--ignore=tests/integration/{name}" for name in ("lab", "test_relay_helper.py", "test_fleet_faults.py")
+    f"--ignore=tests/integration/{name}"
+    for name in (
+        "lab",
+        "test_entra_certificates.py",
+        "test_failures.py",
+        "test_fleet_faults.py",
+        "test_listeners.py",
+        "test_relay_helper.py",
+    )
 ]
 
 
@@ -182,8 +191,11 @@ def machines(log: Log) -> None:
         images.ensure(images.SUITES)
     except podman.MachinesFailed as fault:
         raise Failed(str(fault)) from fault
+    steps = "all" if sys.argv[1:] == ["machines"] else "some"
     # The tests of a file share their machines.
-    pytest(log, "machines", BIN / "python", "--dist", "loadfile")
+    pytest(log, "machines", BIN / "python", "--dist", "loadfile", more={"ARCFLEET_STEPS": steps})
+    if steps == "some":
+        log.left_out.append("three of four steps before which a run can be killed: `make test-machines` tries each")
 
 
 @functools.lru_cache(maxsize=1)

@@ -88,7 +88,9 @@ def test_the_certificate_of_another_key_is_refused(key: rsa.RSAPrivateKey, signe
         made.read(private(key), token(other, signer, ["a"]), "")
 
 
-@pytest.mark.parametrize("principal", ["", "a b", "-oProxyCommand=x", "a;b", "a\nb", "$(id)", "a@b@c", "a/b", "%h", '"'])
+@pytest.mark.parametrize(
+    "principal", ["", "a b", "-oProxyCommand=x", "a;b", "a\nb", "$(id)", "a@b@c", "a/b", "%h", '"']
+)
 def test_a_principal_that_is_no_name_is_refused(key: rsa.RSAPrivateKey, signer: Any, principal: str) -> None:
     with pytest.raises(AuthError, match="names nobody"):
         made.read(private(key), token(key, signer, [principal] if principal else []), "")
