@@ -28,12 +28,9 @@ class Entra:
         self.now = 1_000_000.0
         self.life = life
         self.count = 0
-        self.refusal: Exception | None = None
         self.principal = "app"
 
     def obtain(self) -> Issued:
-        if self.refusal:
-            raise self.refusal
         self.count += 1
         key, line = b"key %d" % self.count, b"certificate %d\n" % self.count
         return Issued(key, line, self.principal, int(self.now) + self.life)
