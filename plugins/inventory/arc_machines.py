@@ -280,7 +280,8 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 
 from ..module_utils._auth import AuthOptions, TokenSource
 from ..module_utils._errors import ArcError, InputError
-from ..plugin_utils._hosts import HOSTNAMES, Certificate, HostVars, Relay, grouping, machine_of, unique_names
+from ..module_utils._names import unique_names
+from ..plugin_utils._hosts import HOSTNAMES, Certificate, HostVars, Relay, grouping, machine_of
 from ..plugin_utils._listing import Listing, Query, from_arm, from_resource_graph
 
 ENDINGS = tuple(f"{name}.{ending}" for name in ("arc", "arc_machines") for ending in ("yml", "yaml"))

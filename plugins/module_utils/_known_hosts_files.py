@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
 from ._claims import Claims, default_path
 from ._errors import ArcError, InputError
+from ._files import read_text, replace_text
 from ._fleet import Target, machine_of
 from ._known_hosts import Host, host, known_hosts_file, merge, ssh_options
 from ._reconcile import Outcome
@@ -66,10 +66,10 @@ def _note(
 ) -> None:
     """Bring one file up to date."""
     try:
-        text = _read(file)
+        text = read_text(file) or ""
         merged = merge(text, [found for _target, found in here.values()], replace=replace, path=file)
         if merged.text != text and not check_mode:
-            _write(file, merged.text)
+            replace_text(file, merged.text)
     except OSError as exc:
         failure = ArcError(
             f"{file}: the host keys cannot be noted: {exc.strerror or exc}.",
@@ -93,32 +93,3 @@ def _wanted(target: Target, path: str | None) -> tuple[str | None, Host]:
     file = path or known_hosts_file(options.get("userknownhostsfile", USUAL), os.environ)
     # A link stays a link.
     return (os.path.realpath(os.path.expanduser(file)) if file else None), found
-
-
-def _read(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape", newline="\n") as handle:
-            return handle.read()
-    except FileNotFoundError:
-        return ""
-
-
-def _write(file: str, text: str) -> None:
-    """Replace the file; it keeps its mode and owner, and a new one is its owner's alone."""
-    directory = os.path.dirname(file)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(prefix=".known_hosts.", dir=directory)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as handle:
-            handle.write(text)
-            handle.flush()
-            with contextlib.suppress(FileNotFoundError):
-                before = os.stat(file)
-                os.fchmod(descriptor, before.st_mode & 0o7777)
-                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-            os.fsync(descriptor)
-        os.replace(part, file)
-    except BaseException:
-        os.unlink(part)
-        raise

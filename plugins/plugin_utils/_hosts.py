@@ -10,7 +10,6 @@ checked or quoted. OpenSSH's side: ssh_config(5), the tokens of ProxyCommand. Pr
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +17,10 @@ from typing import Any, NamedTuple, TypedDict
 
 from ..module_utils._errors import InputError
 from ..module_utils._ids import MachineId
+from ..module_utils._names import alias
 from ..module_utils._relay._certificates import ssh_options
 from ..module_utils._resources._machine import extension_facts, facts
+from ..module_utils._ssh_config import file_word
 
 HOSTNAMES = ("name", "fqdn", "vm_id", "resource_id")
 
@@ -40,10 +41,6 @@ SSH_TIMEOUT = 200
 # The helper tries again by itself; one more start is for a relay that is lost during the handshake.
 SSH_RETRIES = 1
 
-# Ansible takes the first two as group names, the others as the controller itself.
-_RESERVED = frozenset(("all", "ungrouped", "localhost", "127.0.0.1", "::1"))
-_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,252}")
-_RESOURCE_ID = re.compile(r"/subscriptions/[-\w./()]+")
 # How `shlex.quote` writes a quotation mark inside a word.
 _QUOTE_IN_QUOTES = "'\"'\"'"
 _VERSION_BAND = re.compile(r"(\d+)\.(\d+)(\D|$)")
@@ -108,70 +105,6 @@ def _extension(raw: Mapping[str, Any]) -> dict[str, Any]:
 def machine_of(variables: Mapping[str, Any]) -> MachineId:
     """The machine whose variables these are; `host_vars` has looked at its parts."""
     return MachineId(variables["arc_subscription_id"], variables["arc_resource_group"], variables["arc_name"])
-
-
-def unique_names(
-    wanted: Sequence[tuple[MachineId, str | None]], taken: Iterable[str] = ()
-) -> tuple[list[str], list[str], int]:
-    """Host names, in the order of `wanted`, so that no two machines merge and none replaces a host that Ansible knows.
-
-    `wanted` holds each machine and the name it should have; `taken` are names it must not have, such as groups'.
-    Case does not make names differ, as it does not in Azure. Returns the names, those wanted names that had to become
-    longer, and how many wanted names could not be host names, so that the machine's own name took their place.
-    """
-    levels = [0] * len(wanted)
-    bases, refused = [], 0
-    for machine, name in wanted:
-        usable = name is not None and (_HOST_NAME.fullmatch(name) or _RESOURCE_ID.fullmatch(name))
-        refused += not usable
-        bases.append(name if usable and name is not None else _plain(machine))
-    reserved = _RESERVED.union(name.lower() for name in taken)
-    shared: set[str] = set()
-    while True:
-        names = [_lengthened(bases[index], levels[index], machine) for index, (machine, _name) in enumerate(wanted)]
-        holders: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
-            holders.setdefault(name.lower(), []).append(index)
-        longer = [
-            index
-            for name, indexes in holders.items()
-            if len(indexes) > 1 or name in reserved
-            for index in indexes
-            if levels[index] < 3
-        ]
-        if not longer:
-            return names, sorted(shared), refused
-        for index in longer:
-            if not levels[index]:
-                shared.add(bases[index])
-            levels[index] += 1
-
-
-def _plain(machine: MachineId) -> str:
-    """The machine's own name; one that begins with '-' would be an option to ssh, so it gets another beginning."""
-    return machine.name if _HOST_NAME.fullmatch(machine.name) else alias(machine)
-
-
-def _lengthened(base: str, level: int, machine: MachineId) -> str:
-    """`base` made more particular: by resource group, then by subscription, then by what no other machine has."""
-    if level == 3:
-        return f"{base}.{_fingerprint(machine)}"
-    parts = (base, re.sub(r"[^A-Za-z0-9_.-]", "_", machine.resource_group), machine.subscription_id)
-    return ".".join(parts[: level + 1])
-
-
-def _fingerprint(machine: MachineId) -> str:
-    return hashlib.sha256(machine.key.encode()).hexdigest()[:10]
-
-
-def alias(machine: MachineId) -> str:
-    """A name that no other machine in Azure has, short and harmless.
-
-    Ansible names ssh's control socket after host, port and user alone: with a name that two machines share, commands
-    would reach the wrong one.
-    """
-    name = re.sub(r"[^a-z0-9-]+", "-", machine.name.lower())[:20].strip("-")
-    return f"{name or 'machine'}-{_fingerprint(machine)}"
 
 
 def grouping(groups_by: Sequence[str]) -> Callable[[Mapping[str, Any]], list[str]]:
@@ -263,13 +196,13 @@ class Relay:
         command = f"{shlex.join([python, helper, *options])} --resource-id ".replace("%", "%%")
         # A word in quotation marks whose end is still to come.
         self._before = f"-o {shlex.quote(f'ProxyCommand={command}')[:-1]}"
-        more = [("UserKnownHostsFile", _file(known_hosts_file))] if known_hosts_file else []
+        more = [("UserKnownHostsFile", file_word(known_hosts_file))] if known_hosts_file else []
         if agent:
             more += [("IdentityFile", "none"), ("IdentitiesOnly", "no")]
         self._after = _options(more)
         self._certificate = certificate
         self._of_certificate = _options(
-            [(name, _file(value)) for name, value in ssh_options(certificate.directory, certificate.name)]
+            [(name, file_word(value)) for name, value in ssh_options(certificate.directory, certificate.name)]
             if certificate
             else []
         )
@@ -307,9 +240,3 @@ class Relay:
 def _options(pairs: Iterable[tuple[str, str]]) -> str:
     """Options of ssh as the rest of a command line."""
     return "".join(f" -o {shlex.quote(f'{name}={value}')}" for name, value in pairs)
-
-
-def _file(path: str) -> str:
-    """A file name as a word of ssh_config, where blanks separate files and `%` begins a token."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"' if re.search(r"\s", path) else escaped
