@@ -30,6 +30,9 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._ssh_certificate impo
 from arclab.client import Lab
 from on_lab import COLLECTIONS, ansible, environment
 
+# It is our own code's doing on any ansible-core.
+pytestmark = pytest.mark.one_core
+
 HELPER = COLLECTIONS / "ansible_collections/arcfleet/ssh/plugins/module_utils/_relay/_start.py"
 INVENTORY = "plugin: arcfleet.ssh.arc_machines\nconnection: relay\nssh_auth: entra\n"
 ROLE = "Virtual Machine User Login"

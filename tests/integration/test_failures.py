@@ -11,6 +11,9 @@ import pytest
 
 from on_lab import module
 
+# It is our own code's doing on any ansible-core.
+pytestmark = pytest.mark.one_core
+
 
 def ids(lab):
     return [machine["id"] for machine in lab.machines()]

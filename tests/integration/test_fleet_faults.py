@@ -21,6 +21,9 @@ import pytest
 
 from on_lab import ansible, descendants, environment, module
 
+# It is our own code's doing on any ansible-core.
+pytestmark = pytest.mark.one_core
+
 FLEET = 300
 SSH = "/serviceConfigurations/SSH"
 AADSSH = {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux"}

@@ -10,7 +10,12 @@ import pathlib
 import re
 from collections import Counter
 
+import pytest
+
 from on_lab import ansible, module
+
+# It is our own code's doing on any ansible-core.
+pytestmark = pytest.mark.one_core
 
 AADSSH = {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux"}
 PLACE = "/providers/Microsoft.HybridConnectivity/endpoints/default"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from on_lab import COLLECTIONS, ansible, module
 
 PLAYBOOKS = COLLECTIONS / "ansible_collections" / "arcfleet" / "ssh" / "playbooks"
@@ -110,6 +112,7 @@ def test_disable_leaves_the_machines_alone_unless_told_otherwise(start):
     assert changes(again.stdout) == 0 and "SSH through Azure Arc is withdrawn there already: " in again.stdout
 
 
+@pytest.mark.one_core
 def test_unready_machines_fail_the_run_when_asked(start):
     lab = start(machines=2, stopped=1)
     away = next(machine["name"] for machine in lab.machines() if machine["status"] == "Disconnected")
@@ -117,6 +120,7 @@ def test_unready_machines_fail_the_run_when_asked(start):
     assert {host: counts["failed"] for host, counts in recap(done.stdout).items() if counts["failed"]} == {away: 1}
 
 
+@pytest.mark.one_core
 def test_a_machine_that_should_be_ready_and_is_not_fails(start):
     lab = start(machines=2)
     lab.machine("web01", "sshd-stop")
@@ -126,6 +130,7 @@ def test_a_machine_that_should_be_ready_and_is_not_fails(start):
     assert recap(done.stdout)["web01"]["failed"] == 1 and recap(done.stdout)["web02"]["failed"] == 0
 
 
+@pytest.mark.one_core
 def test_a_machine_that_gets_no_server_is_named_and_the_others_go_on(start):
     lab = start(machines=3)
     lab.machine("web01", "sshd-stop")
@@ -143,6 +148,7 @@ def test_a_machine_that_gets_no_server_is_named_and_the_others_go_on(start):
     assert [entry["method"] for entry in ran] == ["PUT", "DELETE"] and all("/web01/" in entry["path"] for entry in ran)
 
 
+@pytest.mark.one_core
 def test_one_machine_that_cannot_be_changed_stops_no_other(start):
     lab = start(machines=3)
     lab.fault(
@@ -175,6 +181,7 @@ def test_limit_serial_and_targets(start):
     assert done.stdout.count("1 of 1 machines are ready") == 2
 
 
+@pytest.mark.one_core
 def test_the_port_is_that_of_the_connection(start):
     lab = start(machines=2)
     inventory = lab.state_dir / "ports.arc.yml"
@@ -206,6 +213,7 @@ def moved(lab):
     return "-i", str(inventory)
 
 
+@pytest.mark.one_core
 def test_a_machine_that_has_moved_to_its_port_stays_there(start, tmp_path):
     lab = start(machines=2)
     inventory = moved(lab)
@@ -232,6 +240,7 @@ def test_a_machine_that_has_moved_to_its_port_stays_there(start, tmp_path):
     assert set(statuses(report).values()) == {"in_order"}
 
 
+@pytest.mark.one_core
 def test_a_prediction_connects_to_the_port_that_azure_still_relays_to(start):
     lab = start(machines=2)
     inventory = moved(lab)
@@ -295,6 +304,7 @@ def test_drift_is_reported_then_mended_and_then_there_is_none(start, tmp_path):
     assert set(statuses(report).values()) == {"in_order"} and len(writes(lab)) == 2
 
 
+@pytest.mark.one_core
 def test_a_report_is_written_when_nothing_could_be_asked(start, tmp_path):
     lab, path = start(machines=2), tmp_path / "drift.json"
     lab.fault(
@@ -305,6 +315,7 @@ def test_a_report_is_written_when_nothing_could_be_asked(start, tmp_path):
     assert output.count("No rights.") >= 2
 
 
+@pytest.mark.one_core
 def test_a_login_that_fails_is_a_problem_of_the_report(start, tmp_path):
     lab, path = start(machines=2), tmp_path / "drift.json"
     lines = (lab.state_dir / "arc.yml").read_text().splitlines()
@@ -331,6 +342,7 @@ def test_a_login_that_fails_is_a_problem_of_the_report(start, tmp_path):
     assert done.stdout.count("PLAY RECAP") == 1
 
 
+@pytest.mark.one_core
 def test_a_subscription_that_lacks_the_registration_is_drift(start, tmp_path):
     lab, path = start(machines=2, unregistered=True, registration_seconds=0.2), tmp_path / "drift.json"
     _output, report = enforce(lab, path, rc=2)
@@ -348,6 +360,7 @@ def test_a_mode_that_does_not_exist_is_refused_before_any_request(start, tmp_pat
     assert not lab.journal(path="HybridConnectivity")
 
 
+@pytest.mark.one_core
 def test_a_report_that_cannot_be_written_is_told(start, tmp_path):
     lab = start(machines=1)
     output, _report = enforce(lab, tmp_path / "nowhere" / "drift.json", rc=2)
@@ -381,6 +394,7 @@ def test_the_limit_may_come_from_a_file(start, tmp_path):
     assert "item=2 of 2 machines: 2 created" in done.stdout
 
 
+@pytest.mark.one_core
 def test_all_machines_failing_is_told_for_each(start):
     lab = start(machines=2)
     lab.fault(kind="arm", method="PUT", status=403, code="AuthorizationFailed", message="No rights here.")

@@ -18,6 +18,9 @@ import pytest
 from arclab.client import Lab
 from on_lab import environment, module
 
+# It is our own code's doing on any ansible-core.
+pytestmark = pytest.mark.one_core
+
 ROOT = pathlib.Path(__file__).parents[2]
 HELPER = ROOT / "plugins" / "module_utils" / "_relay" / "_start.py"
 

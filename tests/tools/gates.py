@@ -155,21 +155,6 @@ def pytest(log: Log, folder: str, python: pathlib.Path, *how: str, more: Mapping
         log.left_out += [f"{count} in {what}" for what, count in skipped.items()]
 
 
-# The lab and the relay helper run without ansible-core, and how a fleet fares with faults, late listeners and refusals is our own code's
-# doing on any of them.
-NOT_OF_THE_CORE = [
-    f"--ignore=tests/integration/{name}"
-    for name in (
-        "lab",
-        "test_entra_certificates.py",
-        "test_failures.py",
-        "test_fleet_faults.py",
-        "test_listeners.py",
-        "test_relay_helper.py",
-    )
-]
-
-
 def units(log: Log) -> None:
     """The unit tests."""
     pytest(log, "unit", BIN / "python")
@@ -385,7 +370,7 @@ GATES = [
     Gate("ansible-builder introspect", "build", introspect),
     Gate("other core: packages", "core", other_core_packages),
     Gate("other core: unit tests", "core", on_other_core("unit"), alone=True),
-    Gate("other core: integration tests", "core", on_other_core("integration", *NOT_OF_THE_CORE), alone=True),
+    Gate("other core: integration tests", "core", on_other_core("integration", "-m", "not one_core"), alone=True),
 ]
 
 
