@@ -21,6 +21,8 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "arc_sshd"
 SCRIPT = ROLE / "files" / "bootstrap.ps1"
+HOST_KEYS = ROOT / "roles" / "arc_connection" / "files" / "host_keys.ps1"
+BOTH = pytest.mark.parametrize("script", [SCRIPT, HOST_KEYS], ids=["bootstrap", "host keys"])
 PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
 
 # The commands of Windows PowerShell 5.1 and its modules that the script may use, with those of their parameters that it may use.
@@ -79,8 +81,8 @@ def text(node: tree_sitter.Node | None) -> str:
     return "" if node is None or node.text is None else node.text.decode()
 
 
-def tree() -> tree_sitter.Node:
-    return PARSER.parse(SCRIPT.read_bytes()).root_node
+def tree(script: pathlib.Path = SCRIPT) -> tree_sitter.Node:
+    return PARSER.parse(script.read_bytes()).root_node
 
 
 def of_type(root: tree_sitter.Node, *types: str) -> list[tree_sitter.Node]:
@@ -131,18 +133,21 @@ def test_the_grammar_finds_what_is_no_powershell(broken: bytes) -> None:
     assert PARSER.parse(broken).root_node.has_error
 
 
-def test_the_script_is_well_formed() -> None:
-    wrong = [(node.start_point, text(node)[:80]) for node in nodes(tree()) if node.is_error or node.is_missing]
+@BOTH
+def test_the_script_is_well_formed(script: pathlib.Path) -> None:
+    wrong = [(node.start_point, text(node)[:80]) for node in nodes(tree(script)) if node.is_error or node.is_missing]
     assert not wrong
 
 
-def test_the_script_is_ascii_without_mark_so_that_every_code_page_reads_the_same() -> None:
-    assert SCRIPT.read_bytes().isascii()
-    assert b"\r" not in SCRIPT.read_bytes()
+@BOTH
+def test_the_script_is_ascii_without_mark_so_that_every_code_page_reads_the_same(script: pathlib.Path) -> None:
+    assert script.read_bytes().isascii()
+    assert b"\r" not in script.read_bytes()
 
 
-def test_it_calls_only_commands_and_parameters_that_exist() -> None:
-    root = tree()
+@BOTH
+def test_it_calls_only_commands_and_parameters_that_exist(script: pathlib.Path) -> None:
+    root = tree(script)
     own = parameters(root)
     functions = {text(node) for node in of_type(root, "function_name")}
     wrong = []
