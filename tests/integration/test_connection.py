@@ -12,6 +12,8 @@ import stat
 import sys
 import time
 
+import pytest
+
 from on_lab import ansible, module
 
 PING = ("ansible", "all", "-m", "ansible.builtin.ping")
@@ -29,6 +31,7 @@ def test_ping_needs_nothing_before_it(start):
     assert done.stdout.count('"ping": "pong"') == 3
 
 
+@pytest.mark.one_core
 def test_ping_works_when_the_credentials_expired_meanwhile(start):
     lab = start(machines=2, credential_lifetime=3)
     enable(lab)
@@ -47,6 +50,7 @@ def test_connecting_never_prepares(start):
     assert not [entry for entry in lab.journal() if entry.get("method") in ("PUT", "PATCH", "DELETE")]
 
 
+@pytest.mark.one_core
 def test_the_documented_roles_suffice_and_are_kept_apart(start):
     roles = pathlib.Path(__file__).parents[2] / "docs" / "roles"
     lab = start(machines=2, unregistered=True, registration_seconds=0.2)
@@ -86,6 +90,7 @@ def secrets_of(lab):
     return found
 
 
+@pytest.mark.one_core
 def test_secrets_are_nowhere_but_in_the_cache(start):
     lab = start(machines=2)
     command = ["-vvvv", "--diff"]

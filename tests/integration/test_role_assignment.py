@@ -131,6 +131,7 @@ def test_a_role_is_given_and_taken(lab, where):
     assert only(litany(lab, **params, state="absent"))["action"] == "delete"
 
 
+@pytest.mark.one_core
 def test_the_prediction_of_a_place_that_is_not_there_holds(lab):
     somebody, gone = person(lab, "somebody"), machine(lab) + "-gone"
     for params in ({"check": True}, {}):
@@ -141,6 +142,7 @@ def test_the_prediction_of_a_place_that_is_not_there_holds(lab):
     assert not done.get("failed") and not done["changed"]
 
 
+@pytest.mark.one_core
 def test_what_somebody_else_made_under_another_guid_is_the_same(lab):
     somebody = person(lab, "else")
     name = put(lab, group(lab), somebody, USER)
@@ -152,6 +154,7 @@ def test_what_somebody_else_made_under_another_guid_is_the_same(lab):
     assert only(module(lab, "arc_role_assignment", **params, state="absent"))["before"]["id"].endswith(name)
 
 
+@pytest.mark.one_core
 def test_one_that_is_made_while_we_work_is_unchanged(lab):
     """The list was read before somebody else made it: Azure answers 409 and names it."""
     somebody = person(lab, "meanwhile")
@@ -169,6 +172,7 @@ def test_one_that_is_made_while_we_work_is_unchanged(lab):
     assert not done.get("failed") and not done["changed"] and only(done)["after"]["id"].endswith(name), done
 
 
+@pytest.mark.one_core
 def test_description_and_condition_change_in_place(lab):
     params = {"role": LOCAL, "principal_id": person(lab, "described"), "scope": group(lab)}
     litany(lab, **params, description="one", condition="@Resource[a:b] StringEquals 'c'")
@@ -181,6 +185,7 @@ def test_description_and_condition_change_in_place(lab):
     module(lab, "arc_role_assignment", **params, state="absent")
 
 
+@pytest.mark.one_core
 def test_what_comes_from_above_is_told_and_does_not_count(lab):
     params = {"role": ADMIN, "principal_id": person(lab, "above")}
     module(lab, "arc_role_assignment", **params, management_group="arc")
@@ -200,6 +205,7 @@ def test_many_in_one_task_are_read_with_one_request_for_each_scope(lab):
     assert done["summary"]["deleted"] == 8
 
 
+@pytest.mark.one_core
 def test_many_machines_are_read_with_the_subscription_and_counted(lab):
     somebody = person(lab, "per machine")
     first = subscription(lab)
@@ -217,6 +223,7 @@ def test_many_machines_are_read_with_the_subscription_and_counted(lab):
     module(lab, "arc_role_assignment", assignments=entries, state="absent")
 
 
+@pytest.mark.one_core
 def test_who_may_not_read_the_subscription_reads_the_machines(lab):
     reader = lab.principal("reader of machines", roles=["User Access Administrator"], scope=group(lab))
     somebody = person(lab, "with a reader")
@@ -230,6 +237,7 @@ def test_who_may_not_read_the_subscription_reads_the_machines(lab):
     module(lab, "arc_role_assignment", assignments=entries, state="absent")
 
 
+@pytest.mark.one_core
 def test_a_custom_role_is_found_by_its_name(lab):
     holder = lab.principal(
         "custom role's holder", data_actions=["Microsoft.HybridCompute/machines/login/action"], scope=subscription(lab)
@@ -243,6 +251,7 @@ def test_a_custom_role_is_found_by_its_name(lab):
         assert done["failed"] and f"there is no role {role}" in done["msg"], done
 
 
+@pytest.mark.one_core
 def test_refusals_say_what_to_do(lab):
     nobody = str(uuid.uuid4())
     params = {"role": USER, "principal_id": nobody, "scope": group(lab)}
@@ -270,6 +279,7 @@ def test_refusals_say_what_to_do(lab):
     assert "User Access Administrator" in done["msg"] and "roleAssignments/write" in done["msg"]
 
 
+@pytest.mark.one_core
 def test_a_fresh_principal_of_known_type_is_tried_again(lab):
     params = {
         "role": USER,
@@ -293,6 +303,7 @@ def test_a_fresh_principal_of_known_type_is_tried_again(lab):
     assert done["failed"] and only(done)["failure"]["code"] == "PrincipalNotFound"
 
 
+@pytest.mark.one_core
 def test_what_cannot_be_is_refused_before_any_request(lab):
     lab.clear_journal()
     twice = [{"role": role, "principal_id": str(uuid.UUID(int=1))} for role in (USER, GUIDS[USER])]
@@ -305,6 +316,7 @@ def test_what_cannot_be_is_refused_before_any_request(lab):
     assert requests(lab) == []
 
 
+@pytest.mark.one_core
 def test_the_lab_takes_no_assignment_that_azure_would_not(lab):
     first, second = person(lab, "strict one"), person(lab, "strict two")
     name = put(lab, group(lab), first, USER)
@@ -367,6 +379,7 @@ def test_the_audit_tells_who_can_log_in_where(lab):
     assert admin in {line["principal_id"] for line in access(done, "scopes")[ROOT.lower()]}
 
 
+@pytest.mark.one_core
 def test_the_audit_of_one_resource_group_needs_no_right_on_the_subscription(lab):
     reader = lab.principal("auditor", roles=["Reader"], scope=group(lab))
     inside = [one["id"] for one in lab.machines() if one["id"].startswith(group(lab) + "/")]

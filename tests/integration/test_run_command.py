@@ -81,6 +81,7 @@ def test_check_mode_runs_nothing(start):
     assert asked(lab, "PUT", "DELETE", "POST", "PATCH") == []
 
 
+@pytest.mark.one_core
 def test_a_script_that_fails_says_so_and_is_deleted_all_the_same(start):
     lab = start(machines=2, operation_seconds=0.2)
     fleet = ids(lab)
@@ -92,6 +93,7 @@ def test_a_script_that_fails_says_so_and_is_deleted_all_the_same(start):
     assert left(lab, fleet[0]) == []
 
 
+@pytest.mark.one_core
 def test_a_script_that_takes_too_long_is_stopped(start):
     lab = start(machines=1, operation_seconds=0.2)
     done, [entry] = run(lab, ids(lab), "echo begun; sleep 60", timeout=1)
@@ -99,12 +101,14 @@ def test_a_script_that_takes_too_long_is_stopped(start):
     assert left(lab, ids(lab)[0]) == []
 
 
+@pytest.mark.one_core
 def test_long_output_is_cut_and_said_to_be(start):
     lab = start(machines=1, operation_seconds=0.2)
     _done, [entry] = run(lab, ids(lab), "i=0; while [ $i -lt 900 ]; do echo line $i; i=$((i+1)); done")
     assert entry["output_truncated"] and not entry["error_truncated"] and entry["output"].endswith("line 899\n")
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize(
     ("script", "changed", "code"),
     [
@@ -174,6 +178,7 @@ def _file(lab, variables):
     return path
 
 
+@pytest.mark.one_core
 def test_protected_values_are_nowhere(start):
     lab = start(machines=1, operation_seconds=0.2)
     secret = "hunter2-protected"
@@ -182,6 +187,7 @@ def test_protected_values_are_nowhere(start):
     assert entry["output"].startswith("it is ***") and entry["exit_code"] == 1
 
 
+@pytest.mark.one_core
 def test_machines_that_cannot_run_scripts(lab):
     """The shared lab: one machine is stopped, and one has an agent below 1.31."""
     machines = {machine["name"]: machine["id"] for machine in lab.machines()}
@@ -198,6 +204,7 @@ def test_machines_that_cannot_run_scripts(lab):
         assert asked(lab, "PUT", "DELETE") == []
 
 
+@pytest.mark.one_core
 def test_bad_input_is_refused_before_any_request(start):
     lab = start(machines=1)
     lab.clear_journal()
@@ -216,6 +223,7 @@ def test_bad_input_is_refused_before_any_request(start):
     assert asked(lab, "GET", "PUT") == []
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("style", ["async", "location", "body"])
 def test_every_style_of_operation(start, style):
     lab = start(machines=1, operation_seconds=0.2, lro_style=style)
@@ -223,6 +231,7 @@ def test_every_style_of_operation(start, style):
     assert entry["output"] == "ran\n" and left(lab, ids(lab)[0]) == []
 
 
+@pytest.mark.one_core
 def test_a_request_of_unknown_fate_is_looked_at_and_not_repeated(start):
     lab = start(machines=1, operation_seconds=0.2)
     [machine] = ids(lab)
@@ -233,6 +242,7 @@ def test_a_request_of_unknown_fate_is_looked_at_and_not_repeated(start):
     assert len(asked(lab, "PUT")) == 1 and left(lab, machine) == []
 
 
+@pytest.mark.one_core
 def test_a_request_that_did_not_arrive_is_made_again(start):
     lab = start(machines=1, operation_seconds=0.2)
     [machine] = ids(lab)
@@ -242,6 +252,7 @@ def test_a_request_that_did_not_arrive_is_made_again(start):
     assert left(lab, machine) == []
 
 
+@pytest.mark.one_core
 def test_a_failed_operation_is_told_in_azures_words(start):
     lab = start(machines=1, operation_seconds=0.2)
     lab.fault(
@@ -282,6 +293,7 @@ def test_an_interrupted_run_stops_its_script_and_deletes_it(start):
     assert left(lab, machine) == []
 
 
+@pytest.mark.one_core
 def test_what_a_killed_run_left_behind_is_removed_by_the_next(start):
     lab = start(machines=1, operation_seconds=0.2)
     [machine] = ids(lab)

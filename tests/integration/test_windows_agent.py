@@ -145,6 +145,7 @@ def test_a_closed_agent_is_predicted_then_opened_then_left_alone(site: Site) -> 
     assert site.state["journal"] == journal
 
 
+@pytest.mark.one_core
 def test_what_fails_is_a_sentence(site: Site) -> None:
     numbers, output = site.run(arc_agent_windows_path=r"C:\none.exe")
     assert numbers["failed"] == 1
@@ -155,6 +156,7 @@ def test_what_fails_is_a_sentence(site: Site) -> None:
     assert "1.31" in output
 
 
+@pytest.mark.one_core
 def test_a_command_that_fails_fails_the_machine(site: Site) -> None:
     site.change(refuses="monitor")
     numbers, output = site.run(arc_agent_properties={"config.mode": "monitor"})
@@ -189,6 +191,7 @@ def test_the_connection_is_not_cut_unasked(over_ssh: Site) -> None:
     assert over_ssh.state["journal"] == []
 
 
+@pytest.mark.one_core
 def test_told_twice_it_is_cut_last_and_nobody_waits(over_ssh: Site) -> None:
     properties = {"config.mode": "monitor", "incomingconnections.ports": [22, 6516]}
     variables = {"arc_agent_properties": properties, "arc_agent_cut_connection": True}

@@ -170,6 +170,7 @@ def test_a_machine_without_openssh_is_predicted_then_made_then_left_alone(site: 
     assert site.state == state
 
 
+@pytest.mark.one_core
 def test_an_openssh_that_is_installed_and_stopped_gets_protected_before_it_is_started(site: Site) -> None:
     site.state = machine(
         running=False, start_mode="Disabled", listening=[], exposed=[r"C:\ProgramData\ssh\logs"], always_reachable=True
@@ -180,6 +181,7 @@ def test_an_openssh_that_is_installed_and_stopped_gets_protected_before_it_is_st
     assert site.state["listening"] == [22]
 
 
+@pytest.mark.one_core
 def test_a_missing_server_that_shall_not_be_installed_fails_with_the_remedy(site: Site) -> None:
     site.state = machine(installed=False, listening=[], always_reachable=True)
     numbers, output = site.run(arc_sshd_windows_install="none")
@@ -188,6 +190,7 @@ def test_a_missing_server_that_shall_not_be_installed_fails_with_the_remedy(site
     assert site.state["journal"] == []
 
 
+@pytest.mark.one_core
 def test_check_mode_predicts_a_change_of_the_configuration_and_makes_none(site: Site) -> None:
     site.state = before = machine()
     numbers, output = site.run("--check", arc_sshd_settings={"LoginGraceTime": 30}, arc_sshd_port=2222)
@@ -196,6 +199,7 @@ def test_check_mode_predicts_a_change_of_the_configuration_and_makes_none(site: 
     assert site.state == before
 
 
+@pytest.mark.one_core
 def test_a_setting_that_sshd_refuses_changes_nothing(site: Site) -> None:
     site.state = before = machine(refuses="Nonsense")
     numbers, output = site.run(arc_sshd_settings={"Nonsense": "yes"})
@@ -204,6 +208,7 @@ def test_a_setting_that_sshd_refuses_changes_nothing(site: Site) -> None:
     assert site.state == before
 
 
+@pytest.mark.one_core
 def test_options_that_would_break_the_block_are_refused(site: Site) -> None:
     site.state = before = machine()
     numbers, output = site.run(
@@ -214,6 +219,7 @@ def test_options_that_would_break_the_block_are_refused(site: Site) -> None:
     assert site.state == before
 
 
+@pytest.mark.one_core
 def test_a_change_that_silences_sshd_is_not_confirmed_and_goes_back_by_itself(site: Site) -> None:
     site.state = before = machine(silent_after_change=True)
     numbers, output = site.run(*IMPATIENT, arc_sshd_settings={"MaxAuthTries": 6})
@@ -231,6 +237,7 @@ def test_a_change_that_silences_sshd_is_not_confirmed_and_goes_back_by_itself(si
     assert site.state["saved"] is None
 
 
+@pytest.mark.one_core
 def test_a_run_killed_before_it_confirmed_is_confirmed_by_the_next_one(site: Site) -> None:
     site.state = machine()
     site.run()
@@ -263,6 +270,7 @@ def test_a_port_changes_in_the_safe_order_and_other_port_lines_do_not_stay(site:
     assert site.state["config"].count("Port ") == 1
 
 
+@pytest.mark.one_core
 def test_a_port_that_cannot_be_reached_is_taken_back_in_azure_and_the_old_one_stays(site: Site) -> None:
     site.state = machine(blocked_ports=[2222])
     numbers, output = site.run(*IMPATIENT, arc_sshd_port=2222)
@@ -277,6 +285,7 @@ def test_a_port_that_cannot_be_reached_is_taken_back_in_azure_and_the_old_one_st
     assert site.state["listening"] == [22]
 
 
+@pytest.mark.one_core
 def test_a_port_change_killed_halfway_is_ended_by_the_next_run(site: Site) -> None:
     site.state = machine()
     site.run(arc_sshd_port=2222)
@@ -304,6 +313,7 @@ def test_what_we_set_goes_and_the_connection_goes_back_to_the_port_of_others(sit
     assert (again["changed"], again["failed"]) == (0, 0), output
 
 
+@pytest.mark.one_core
 def test_a_configuration_that_is_not_in_force_is_put_in_force(site: Site) -> None:
     site.state = machine()
     site.run()
@@ -315,6 +325,7 @@ def test_a_configuration_that_is_not_in_force_is_put_in_force(site: Site) -> Non
     assert site.state["config"] == state["config"]
 
 
+@pytest.mark.one_core
 def test_a_connection_from_elsewhere_does_not_cut_itself(site: Site) -> None:
     site.state = machine(through_loopback=False)
     numbers, output = site.run(arc_sshd_windows_firewall="disabled", arc_sshd_listen="loopback")
@@ -324,6 +335,7 @@ def test_a_connection_from_elsewhere_does_not_cut_itself(site: Site) -> None:
     assert site.state["journal"] == []
 
 
+@pytest.mark.one_core
 def test_over_the_relay_everybody_else_is_shut_out_and_let_in_again(site: Site) -> None:
     config = f"ListenAddress 10.0.0.4\r\n{windows_machine.CAPABILITY_CONFIG}"
     site.state = machine(config=config)
@@ -338,6 +350,7 @@ def test_over_the_relay_everybody_else_is_shut_out_and_let_in_again(site: Site) 
     assert site.state["config"].endswith(f"# END arcfleet.ssh\r\n{config}")
 
 
+@pytest.mark.one_core
 def test_a_key_file_in_utf_16_is_mended_and_keys_are_added_once(site: Site) -> None:
     other = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ someone"
     site.state = machine(keys=f"\ufeff{other}\r\n", keys_marked=True)
@@ -347,6 +360,7 @@ def test_a_key_file_in_utf_16_is_mended_and_keys_are_added_once(site: Site) -> N
     assert site.state["exposed"] == []
 
 
+@pytest.mark.one_core
 def test_what_is_no_key_is_refused(site: Site) -> None:
     site.state = before = machine()
     numbers, output = site.run(arc_sshd_authorized_keys=["~/.ssh/id_ed25519.pub"])
@@ -355,6 +369,7 @@ def test_what_is_no_key_is_refused(site: Site) -> None:
     assert site.state == before
 
 
+@pytest.mark.one_core
 def test_lines_that_keep_users_out_are_reported_or_fail(site: Site) -> None:
     shipped = 'AllowGroups administrators "openssh users"\r\n'
     site.state = machine(config=f"{shipped}DenyUsers fleet\r\nMatch User x\r\n  AllowUsers y\r\n")
@@ -366,6 +381,7 @@ def test_lines_that_keep_users_out_are_reported_or_fail(site: Site) -> None:
     assert numbers["failed"] == 0, output
 
 
+@pytest.mark.one_core
 def test_another_connection_than_ssh_does_not_take_its_port_for_sshds(site: Site) -> None:
     site.state = machine()
     numbers, output = site.run(ansible_connection="local", ansible_port=5986, arc_sshd_port=5986)
@@ -385,6 +401,7 @@ def test_the_extension_is_installed_once_for_windows_machines_only(site: Site) -
     assert site.state["journal"] == []
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("shell", ["cmd", "keep"])
 def test_the_shell_of_sessions_is_a_choice(site: Site, shell: str) -> None:
     site.state = before = machine()
@@ -413,6 +430,7 @@ def test_the_profile_hardens_and_leaves_forwarding_and_own_settings_win(site: Si
     ]
 
 
+@pytest.mark.one_core
 def test_the_role_describes_every_variable_that_windows_reads() -> None:
     sources = [*ROLE.glob("tasks/windows*.yml"), *ROLE.glob("templates/windows*.j2"), ROLE / "vars" / "windows.yml"]
     text = "\n".join(file.read_text(encoding="utf-8") for file in sources)

@@ -165,8 +165,8 @@ def integration(log: Log) -> None:
     pytest(log, "integration", BIN / "python")
 
 
-def machines(log: Log) -> None:
-    """The tests on Linux machines of their own, whose images are made first."""
+def images(log: Log) -> None:
+    """What the machines are made from; most of the time is waiting for packages."""
     sys.path.insert(0, str(ROOT / "tests" / "lab"))
     from arclab import images, podman
 
@@ -176,11 +176,20 @@ def machines(log: Log) -> None:
         images.ensure(images.SUITES)
     except podman.MachinesFailed as fault:
         raise Failed(str(fault)) from fault
+    log.note = ", ".join(images.SUITES)
+
+
+def machines(log: Log) -> None:
+    """The tests on Linux machines of their own."""
+    images(log)
     steps = "all" if sys.argv[1:] == ["machines"] else "some"
     # The tests of a file share their machines.
     pytest(log, "machines", BIN / "python", "--dist", "loadfile", more={"ARCFLEET_STEPS": steps})
     if steps == "some":
-        log.left_out.append("three of four steps before which a run can be killed: `make test-machines` tries each")
+        log.left_out += [
+            "three of four steps before which a run can be killed: `make test-machines` tries each",
+            "two of three Molecule scenarios: `make test-machines` runs them",
+        ]
 
 
 @functools.lru_cache(maxsize=1)
@@ -360,6 +369,7 @@ GATES = [
     Gate("antsibull-docs", "lint", in_copy("docs-lint", *ANTSIBULL_DOCS)),
     Gate("antsibull-changelog", "lint", in_copy("changelog-lint", "antsibull-changelog", "lint")),
     Gate("rules of the house", "lint", house),
+    Gate("images of machines", "machines", images),
     Gate("unit tests", "units", units, alone=True),
     Gate("integration tests", "integration", integration, alone=True),
     Gate("tests on machines of their own", "machines", machines, alone=True),
