@@ -37,8 +37,8 @@ GENERATORS = (
     "/lib/systemd/system-generators/sshd-socket-generator",
 )
 SOCKET_DROP_IN = "zz-arcfleet.conf"
-# How long sshd may take to listen.
-PATIENCE = 10.0
+# How long sshd may take to listen, in seconds: a busy machine needs several.
+PATIENCE = 20.0
 
 if TYPE_CHECKING:
     # Python 3.8, which machines may have, cannot evaluate this.

@@ -239,7 +239,8 @@ def test_a_machine_is_switched_off_and_on_and_rebooted(lab):
     lab.shell("old01", "systemctl reboot", check=False)
     until(lambda: lab.machine("old01")["pid"] not in (before, None), "it does not come back")
     until(lambda: arm.properties("old01")["status"] == "Connected", "ARM does not notice")
-    assert reach(lab, "old01", timeout=10) is None
+    # The agent is there before sshd is.
+    until(lambda: reach(lab, "old01") is None, "sshd does not come back", 30)
 
 
 def test_what_a_machine_has_itself_is_not_set_from_outside(lab):
