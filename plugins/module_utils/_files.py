@@ -21,7 +21,7 @@ def settled(path: str) -> str:
     """The file that `path` means, links followed. Raises InputError where somebody else could put another in its place."""
     given = os.path.abspath(os.path.expanduser(path))
     real = os.path.realpath(given)
-    for directory in {os.path.dirname(given), os.path.dirname(real)}:
+    for directory in (os.path.dirname(given), os.path.dirname(real)):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(directory)
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
