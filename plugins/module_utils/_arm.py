@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._auth import TokenSource, ca_bundle
-from ._errors import ArmError, ConnectionFailed, Interrupted, OperationTimeout, Throttled, arm_error, redact
+from ._errors import ArmError, ConnectionFailed, Interrupted, OperationTimeout, Throttled, arm_error, in_the_way, redact
 from ._pacing import LONGEST_WAIT, WRITING, Pace, again, come_back_after, lane_of, retry_after
 
 try:
@@ -247,7 +247,7 @@ class _PacingPolicy(HTTPPolicy):  # type: ignore[type-arg]
             except AzureError as exc:
                 self._pace.unanswered(admission)
                 delay = again(method, None, attempt, sent=_may_have_arrived(exc), told=None)
-                if delay is None:
+                if delay is None or in_the_way(exc):
                     raise
             except BaseException:
                 self._pace.withdrawn(admission)
@@ -344,6 +344,9 @@ def _failure(doing: str, response: Any) -> ArmError | ConnectionFailed:
 
 
 def _no_answer(doing: str, where: str, exc: Exception) -> ConnectionFailed:
+    obstacle = in_the_way(exc)
+    if obstacle:
+        return ConnectionFailed(f"{doing}: cannot reach {where}: {obstacle[0]}.", hint=obstacle[1])
     return ConnectionFailed(
         f"{doing}: no answer from {where}: {' '.join(redact(str(exc)).split())[:300]}",
         hint="Check the network, the proxy settings (HTTPS_PROXY, NO_PROXY) and, for a private CA, REQUESTS_CA_BUNDLE.",

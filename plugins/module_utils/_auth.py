@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ._errors import AuthError, ConnectionFailed, InputError, redact
+from ._errors import AuthError, ConnectionFailed, InputError, in_the_way, redact
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
@@ -232,7 +232,16 @@ def _metadata(url: str) -> Any:
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    again = Retry(total=4, backoff_factor=1, status_forcelist=(408, 429, 500, 502, 503, 504), raise_on_status=False)
+    class Patient(Retry):
+        """Not so patient with what does not change by itself."""
+
+        def increment(
+            self, method: Any = None, url: Any = None, response: Any = None, error: Any = None, *rest: Any, **more: Any
+        ) -> Any:
+            state = self.new(total=0) if error and in_the_way(error) else self
+            return Retry.increment(state, method, url, response, error, *rest, **more)
+
+    again = Patient(total=4, backoff_factor=1, status_forcelist=(408, 429, 500, 502, 503, 504), raise_on_status=False)
     with requests.Session() as session:
         session.mount("https://", HTTPAdapter(max_retries=again))
         answer = None
@@ -244,6 +253,11 @@ def _metadata(url: str) -> Any:
                 if answer.status_code == 200:
                     return answer.json()
             except (requests.RequestException, ValueError) as exc:
+                obstacle = in_the_way(exc)
+                if obstacle:
+                    raise ConnectionFailed(
+                        f"Cannot reach the cloud at {url}: {obstacle[0]}.", hint=obstacle[1]
+                    ) from exc
                 raise ConnectionFailed(
                     f"The cloud at {url} does not describe itself at /metadata/endpoints: {redact(str(exc))}",
                     hint="Check cloud_environment, the proxy settings and, for a private CA, REQUESTS_CA_BUNDLE.",
@@ -332,6 +346,11 @@ class TokenSource:
                 self._credential = _credential(self.options, self.cloud)
             return self._credential.get_token(*scopes, claims=claims, **kwargs)
         except (AzureError, ValueError, OSError) as exc:
+            obstacle = in_the_way(exc)
+            if obstacle:
+                raise ConnectionFailed(
+                    f"Cannot log in to {self.cloud.authority}{_who(self.options)}: {obstacle[0]}.", hint=obstacle[1]
+                ) from exc
             raise AuthError(
                 f"Cannot log in to {self.cloud.authority}{_who(self.options)}: {first_sentences(exc)}",
                 code=getattr(exc, "code", None),

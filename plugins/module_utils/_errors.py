@@ -11,6 +11,7 @@ Private to arcfleet.ssh.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,3 +177,40 @@ _SECRETS = re.compile(
 def redact(text: str) -> str:
     """`text` without anything that looks like a token or a shared access signature: the last guard, for foreign exceptions."""
     return _SECRETS.sub("***", text)
+
+
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3}[^')\"]*)")
+
+
+def in_the_way(exc: BaseException) -> tuple[str, str] | None:
+    """What of a proxy's refusal or of a certificate that is not trusted is behind `exc`, as half a sentence, and its remedy.
+
+    `None` for everything else. Asking again is of no use before somebody has changed the settings. The exceptions of azure-core,
+    azure-identity, requests and urllib3 hold each other in several ways.
+    """
+    left: list[BaseException] = [exc]
+    seen: set[int] = set()
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not valid ({one.verify_message})",
+                (
+                    "If a proxy intercepts TLS or the cloud has a private CA, name the CA's certificate in REQUESTS_CA_BUNDLE and "
+                    "SSL_CERT_FILE."
+                ),
+            )
+        refused = _TUNNEL_REFUSED.search(str(one)) if isinstance(one, OSError) else None
+        if refused and refused[1].startswith("407"):
+            return (
+                f"the proxy asks for a login ({refused[1].strip()})",
+                "Set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or exempt Azure with NO_PROXY.",
+            )
+        if refused and refused[1].startswith("4"):
+            return f"the proxy refuses ({refused[1].strip()})", "Check HTTPS_PROXY, or exempt Azure with NO_PROXY."
+        inner = (getattr(one, name, None) for name in ("__cause__", "__context__", "inner_exception", "reason"))
+        left += [other for other in (*inner, *one.args) if isinstance(other, BaseException)]
+    return None

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._auth import CLOUDS, AuthOptions, Cloud, ca_bundle, cloud, first_sentences
-from ._errors import ArcError, AuthError, ConnectionFailed, InputError
+from ._errors import ArcError, AuthError, ConnectionFailed, InputError, in_the_way
 
 # The application that stands for logins to Linux machines; a tenant in which nobody ever logged in so does not know it.
 LOGIN_APPLICATION = "Azure Linux VM Sign-In (ce6ff14a-7fdc-4685-bbe0-f6afdfcfa8e0)"
@@ -193,6 +193,11 @@ def obtain(options: AuthOptions, environ: Mapping[str, str] | None = None) -> Is
             }
             answer = login.request(msal, common, scope(where), claims)
     except requests.RequestException as exc:
+        obstacle = in_the_way(exc)
+        if obstacle:
+            raise ConnectionFailed(
+                f"{where.authority} cannot be reached for an SSH certificate: {obstacle[0]}.", hint=obstacle[1]
+            ) from exc
         raise ConnectionFailed(
             f"{where.authority} cannot be reached for an SSH certificate: {first_sentences(exc)}",
             hint="Check the proxy settings, cloud_environment and, for a private CA, REQUESTS_CA_BUNDLE.",

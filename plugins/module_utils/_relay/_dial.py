@@ -58,6 +58,9 @@ RENEW_AFTER = 15.0
 
 _LONGEST_BODY = 8 * 1024
 
+# The names in a list of challenges (RFC 9110, 11.6.1): what stands where a parameter could, but has no value.
+_SCHEME = r"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[^\s=]|\s*,|\s*$)"
+
 UNREACHABLE, SILENT, HTTP, PROXY, CERTIFICATE, SETTINGS, PROTOCOL = (
     "unreachable",
     "silent",
@@ -159,7 +162,10 @@ def explain(answer: Answer, machine: str, port: int, host: str) -> ArcError:
         PROTOCOL: "Something between here and Azure, such as a proxy, answers in the relay's place.",
     }[answer.kind]
     if answer.kind == PROXY and answer.status == 407:
-        hint = "The proxy asks for a login: set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT."
+        hint = (
+            "The proxy asks for a login: set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT; if it does not take Basic, go "
+            "through a local proxy that logs in to it."
+        )
     return ConnectionFailed(f"{machine}: cannot reach the relay {host}: {told}.", status=answer.status, hint=hint)
 
 
@@ -346,15 +352,21 @@ class Dialler:
         except TimeoutError as exc:
             raise Answer(SILENT, f"no answer within {ATTEMPT:g} s") from exc
         except ssl.SSLCertVerificationError as exc:
-            raise Answer(CERTIFICATE, f"its certificate is not valid: {exc.verify_message}") from exc
+            through = self._through(credentials)
+            raise Answer(CERTIFICATE, f"its certificate is not valid{through}: {exc.verify_message}") from exc
         except ssl.SSLError as exc:
             raise Answer(SILENT, f"the TLS handshake failed: {exc.reason or exc}") from exc
         except OSError as exc:
             raise Answer(SILENT, f"the connection broke off: {exc.strerror or exc}") from exc
 
+    def _through(self, credentials: Credentials) -> str:
+        """Who may have put a certificate of its own in the place of the relay's."""
+        proxy = _proxy.choose(*_relay_of(credentials), self._environ)
+        return f" through the proxy {proxy}" if proxy else ""
+
     def _open(self, credentials: Credentials, port: int, deadline: float) -> Steps[Opened]:
-        host, _dummy, relay_port = credentials.host.partition(":")
-        tls = yield from self._handshake(host, int(relay_port or 443), deadline)
+        host, relay_port = _relay_of(credentials)
+        tls = yield from self._handshake(host, relay_port, deadline)
         try:
             return tls, (yield from _upgrade(tls, credentials, port, deadline))
         except BaseException:
@@ -444,6 +456,11 @@ class Dialler:
         return self._addresses[host, port]
 
 
+def _relay_of(credentials: Credentials) -> tuple[str, int]:
+    host, _dummy, port = credentials.host.partition(":")
+    return host, int(port or 443)
+
+
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
@@ -523,7 +540,9 @@ def _ask_proxy(way: socket.socket | Tls, proxy: _proxy.Proxy, host: str, port: i
     except ConnectionError as exc:
         raise Answer(PROXY, f"the proxy {proxy} broke off") from exc
     if not 200 <= head.status < 300:
-        raise Answer(PROXY, f"{head.reason} (from the proxy {proxy})", head.status)
+        taken = re.findall(_SCHEME, head.headers.get("proxy-authenticate", ""))
+        takes = f", which takes {' or '.join(taken)}" if head.status == 407 and taken else ""
+        raise Answer(PROXY, f"{head.reason} (from the proxy {proxy}{takes})", head.status)
     if rest:
         raise Answer(PROXY, f"the proxy {proxy} sends data of its own", 400)
 

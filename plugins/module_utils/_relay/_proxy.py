@@ -33,15 +33,19 @@ class Proxy:
         self.authorization = authorization
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return _authority(self.host, self.port)
 
     def connect_request(self, host: str, port: int) -> bytes:
         """The request for a tunnel."""
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        target = _authority(host, port)
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if self.authorization:
             lines.append(f"Proxy-Authorization: {self.authorization}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def choose(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:

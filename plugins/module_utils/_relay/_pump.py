@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
         @property
         def ready(self) -> bool: ...
+        @property
+        def unanswered(self) -> float: ...
         def fileno(self) -> int: ...
         def recv_into(self, view: memoryview) -> int: ...
         def send(self, data: bytes | memoryview) -> int: ...
@@ -54,9 +56,12 @@ if TYPE_CHECKING:
 # All times in seconds.
 PING_EVERY = 30.0
 PONG_WITHIN = 10.0
-# A ping queues behind data that the far end is slow to take; so much silence then is no sign of death.
+# A ping queues behind data that the far end is slow to take; so much silence then is no sign of death. It is one if not
+# even TCP answers (its own retries start after a second at most), for which is looked every so often.
 PONG_WITHIN_BACKLOG = 120.0
 BACKLOG = 64 * 1024
+UNANSWERED = 15.0
+LOOK_EVERY = 5.0
 DRAIN = 5.0
 HANG_UP = 1.0
 
@@ -130,6 +135,7 @@ class Pump:
         self._heard = self._next_ping = clock()
         self._next_ping += PING_EVERY
         self._pinged: float | None = None
+        self._next_look = 0.0
         self._unconfirmed = 0
         self._unconfirmed_at_ping = 0
 
@@ -183,7 +189,7 @@ class Pump:
         if self._closing is not None:
             due = min(due, self._closing)
         if self._pinged is not None:
-            due = min(due, self._deadline(self._pinged))
+            due = min(due, max(self._since(self._pinged) + PONG_WITHIN, self._next_look))
         return max(0.0, due - self._clock()) * 1000 + 1
 
     def _may_upload(self) -> bool:
@@ -358,7 +364,7 @@ class Pump:
         if self._undelivered:
             # While ssh does not read, nothing is heard of the relay either.
             self._heard = now
-        if self._pinged is not None and now >= self._deadline(self._pinged):
+        if self._pinged is not None and self._is_dead(self._pinged, now):
             self._ending = Ending(False, f"the relay's connection was lost (no answer for {now - self._heard:.0f} s)")
             return
         if now >= self._next_ping:
@@ -369,9 +375,26 @@ class Pump:
                 self._send(self._framer.control(PING))
                 self._flush()
 
-    def _deadline(self, pinged: float) -> float:
-        patience = PONG_WITHIN_BACKLOG if self._unconfirmed > BACKLOG else PONG_WITHIN
-        return max(pinged, self._heard) + patience
+    def _since(self, pinged: float) -> float:
+        """Since when nothing has come, though something should have."""
+        return max(pinged, self._heard)
+
+    def _is_dead(self, pinged: float, now: float) -> bool:
+        silence = now - self._since(pinged)
+        if silence < PONG_WITHIN or now < self._next_look:
+            return False
+        if self._has_come():
+            return False
+        if self._unconfirmed <= BACKLOG or silence >= PONG_WITHIN_BACKLOG:
+            return True
+        self._next_look = now + LOOK_EVERY
+        return self._channel.unanswered >= UNANSWERED
+
+    def _has_come(self) -> bool:
+        """Whether there is something to read: who was stopped finds the answer and the end of its patience together."""
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
 
 def _ending(code: int, reason: str) -> Ending:

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
 # Ciphertext taken from the kernel, and given to it, at once, in bytes. For what is given, memory is asked for each time:
 # above 128 KiB malloc would get it from the kernel, page by page.
 _CHUNK = 256 * 1024
 _PIECE = 96 * 1024
+
+# The beginning of Linux's struct tcp_info (linux/tcp.h), up to tcpi_last_ack_recv.
+_TCP_INFO = struct.Struct("=8B13I")
 
 # Where distributions keep their certificates, for a Python whose OpenSSL looks elsewhere.
 _BUNDLES = (
@@ -108,6 +112,20 @@ def _why(exc: BaseException) -> str:
     return str(getattr(exc, "strerror", None) or getattr(exc, "reason", None) or exc)
 
 
+def _unanswered(stream: socket.socket) -> float:
+    """Seconds since the last acknowledgement, while data or probes of a closed window are sent repeatedly; else 0.
+
+    A slow other end acknowledges what it cannot take yet, a dead one or a path that swallows packets does not. Also 0
+    where the system does not tell: this is Linux's own.
+    """
+    try:
+        info = _TCP_INFO.unpack(stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+    except (AttributeError, OSError, struct.error):
+        return 0.0
+    retransmits, probes, last_ack = info[2], info[3], info[-1]
+    return last_ack / 1000 if retransmits or probes > 1 else 0.0
+
+
 class Tls:
     """A TLS connection over a non-blocking socket or over another Tls. BlockingIOError says "not yet"."""
 
@@ -138,6 +156,11 @@ class Tls:
     def ready(self) -> bool:
         """Whether bytes may be there that were taken from the socket already, so that waiting for it would be wrong."""
         return self._full or (isinstance(self._lower, Tls) and self._lower.ready)
+
+    @property
+    def unanswered(self) -> float:
+        """For how many seconds the other end's TCP has been silent though it is asked again and again; see `_unanswered`."""
+        return self._lower.unanswered if isinstance(self._lower, Tls) else _unanswered(self._lower)
 
     def handshake(self) -> bool:
         """One step; True when it is done. Raises ssl.SSLError when the sides do not agree or the other one leaves."""

@@ -5,9 +5,17 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import ArcError, arm_error, hint_for, redact
+from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import (
+    ArcError,
+    arm_error,
+    hint_for,
+    in_the_way,
+    redact,
+)
 
 
 def test_the_sentence_names_machine_action_answer_and_remedy():
@@ -84,3 +92,41 @@ def test_redact(secret):
     assert said.startswith("before ") and said.endswith("after")
     for part in ("sig=b", "eyJhdWQ", "hunter2", "abc.def"):
         assert part not in said
+
+
+def not_trusted():
+    fault = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    fault.verify_message = "unable to get local issuer certificate"
+    return fault
+
+
+def held(fault, how):
+    """`fault` inside others, as the libraries between us and the network hold it."""
+    outer = OSError("Failed to connect", fault) if how == "args" else OSError("Failed to connect")
+    if how == "cause":
+        outer.__cause__ = fault
+    elif how != "args":
+        setattr(outer, how, fault)
+    # Libraries raise in the handling of what they raise: there are rings.
+    fault.__context__ = outer
+    return outer
+
+
+@pytest.mark.parametrize("how", ["args", "cause", "reason", "inner_exception"])
+@pytest.mark.parametrize(
+    ("fault", "text", "remedy"),
+    [
+        (OSError("Tunnel connection failed: 407 Who are you?"), "asks for a login (407 Who are you?)", "HTTPS_PROXY="),
+        (OSError("Tunnel connection failed: 403 Forbidden"), "the proxy refuses (403 Forbidden)", "NO_PROXY"),
+        (not_trusted(), "not valid (unable to get local issuer certificate)", "REQUESTS_CA_BUNDLE"),
+    ],
+)
+def test_what_is_in_the_way_is_found_wherever_it_is_held(fault, how, text, remedy):
+    told, hint = in_the_way(held(held(fault, how), "reason"))
+    assert text in told
+    assert remedy in hint
+
+
+@pytest.mark.parametrize("text", ["Tunnel connection failed: 503 Busy", "Connection refused"])
+def test_what_may_pass_is_not_in_the_way(text):
+    assert in_the_way(held(OSError(text), "cause")) is None

@@ -799,6 +799,15 @@ def test_the_proxys_login(authority: Authority, relay: Relay, proxy: Callable[..
     assert "SECRET" not in str(refused.value)
 
 
+def test_a_certificate_that_came_through_a_proxy_names_it(
+    authority: Authority, stranger: Authority, relay: Relay, proxy: Callable[..., ProxyDouble]
+) -> None:
+    double, way = relay(Peer.accept, context=stranger.server_context()), proxy()
+    with pytest.raises(Answer, match=f"not valid through the proxy 127.0.0.1:{way.port}: ") as refused:
+        dial(double.port, trusting(authority, HTTPS_PROXY=f"http://me:SECRET@127.0.0.1:{way.port}"))
+    assert refused.value.kind == CERTIFICATE
+
+
 def test_tls_inside_tls(authority: Authority, relay: Relay, proxy: Callable[..., ProxyDouble]) -> None:
     big = frame(2, bytes(range(256)) * 256)
     double = relay(lambda peer: (peer.accept(big), peer.read_frame())[0])
@@ -819,6 +828,12 @@ def test_tls_inside_tls(authority: Authority, relay: Relay, proxy: Callable[...,
     [
         (b"HTTP/1.1 503 Busy\r\n\r\n", "503 Busy", Retry),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden", Stop),
+        (b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n", "which takes NTLM\\)", Stop),
+        (
+            b'HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: Digest realm="a, b", nonce="c"\r\n\r\n',
+            "which takes Negotiate or Digest\\)",
+            Stop,
+        ),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", "data of its own", Stop),
         (b"no\r\n\r\n", "does not speak HTTP", Stop),
     ],

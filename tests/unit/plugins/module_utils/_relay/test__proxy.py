@@ -54,6 +54,7 @@ def test_no_proxy_means_what_it_means_to_requests(monkeypatch: pytest.MonkeyPatc
         ({"HTTPS_PROXY": "http://p:1", "no_proxy": "elsewhere", "NO_PROXY": "*"}, "p:1"),
         ({"HTTPS_PROXY": "http://p"}, "p:80"),
         ({"HTTPS_PROXY": "https://p"}, "p:443"),
+        ({"HTTPS_PROXY": "http://[fd00::1]:3128"}, "[fd00::1]:3128"),
     ],
 )
 def test_choice(environ: dict[str, str], expected: str | None) -> None:

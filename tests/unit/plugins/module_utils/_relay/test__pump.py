@@ -29,6 +29,7 @@ class Plain:
     """A channel without TLS."""
 
     ready = False
+    unanswered = 0.0
 
     def __init__(self, stream: socket.socket) -> None:
         stream.setblocking(False)
@@ -414,6 +415,43 @@ def test_a_backlog_is_no_sign_of_death(stage: Build) -> None:
     assert "lost" in scene.end().text
 
 
+def test_a_backlog_on_a_dead_path_is_one_within_a_minute(stage: Build) -> None:
+    begin = time.monotonic()
+    scene = stage(speed=50)
+    scene.channel.unanswered = 25.0
+    for _dummy in range(2):
+        os.write(scene.write_ssh, bytes(60_000))
+    ending = scene.end()
+    assert not ending.clean
+    assert "no answer for" in ending.text
+    assert 40 <= (time.monotonic() - begin) * 50 < 60
+
+
+def test_whoever_was_stopped_hears_the_answer_first() -> None:
+    ours, theirs = socket.socketpair()
+    source, write_ssh = os.pipe()
+    read_ssh, sink = os.pipe()
+    now = 0.0
+
+    class Stopped(Pump):
+        """Is stopped for a minute between looking around and looking at the clock, again and again."""
+
+        def _wait(self) -> set[int]:
+            nonlocal now
+            now += 60
+            if now == 120:
+                theirs.sendall(frame(10) + frame(2, b"alive") + close_frame(1000))
+            return set() if now < 180 else super()._wait()
+
+    with ours, theirs:
+        channel = Plain(ours)
+        ending = Stopped(channel, source, sink, clock=lambda: now).run()
+    assert ending.clean
+    assert os.read(read_ssh, 100) == b"alive"
+    for descriptor in (source, write_ssh, read_ssh, sink):
+        os.close(descriptor)
+
+
 def test_an_ssh_that_stands_still_does_not_make_the_relay_dead(stage: Build) -> None:
     scene = stage(speed=200)
     scene.relay.sendall(frame(2, bytes(400_000)))
@@ -452,3 +490,5 @@ def test_waiting_costs_nothing(stage: Build) -> None:
 def test_times_are_those_of_the_relay() -> None:
     # The relay drops connections that are idle for some 120 s.
     assert _pump.PING_EVERY + _pump.PONG_WITHIN < 120
+    # And people and their programs wait no longer than a minute for somebody who is dead.
+    assert _pump.PING_EVERY + max(_pump.PONG_WITHIN, _pump.UNANSWERED) + _pump.LOOK_EVERY < 60
