@@ -92,7 +92,8 @@ def _options(ssh_args: str, machine: MachineId) -> Iterable[tuple[str, str]]:
     for name, value in options:
         if name.lower() == "proxycommand":
             # ssh puts the HostName there, which is the resource id.
-            yield name, value.replace(f"'{_ID}'", _ID).replace(_ID, "'%h'")
+            # People who connect again mean it, unlike Ansible.
+            yield name, value.replace(f"'{_ID}'", _ID).replace(_ID, "'%h'").replace(" --once", "")
         else:
             yield name, value.replace(_ID, machine.key)
 

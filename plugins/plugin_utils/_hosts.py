@@ -38,7 +38,8 @@ GROUPINGS: Mapping[str, str] = {
 
 # Seconds that ssh waits for the relay: the helper's own patience (180) and time to start and log in.
 SSH_TIMEOUT = 200
-# The helper tries again by itself; one more start is for a relay that is lost during the handshake.
+# The helper tries again by itself; one more start is for a relay that is lost during the handshake. Ansible would repeat a task as well
+# whose connection was lost: `--once` has the helper refuse that.
 SSH_RETRIES = 1
 
 # How `shlex.quote` writes a quotation mark inside a word.
@@ -223,7 +224,7 @@ class Relay:
         # aadsshlogin exists for Linux only.
         certificate = None if os_type == "windows" else self._certificate
         more = f" --certificate {certificate.name}" if certificate else ""
-        arguments = f"{self._before}{resource_id} --port %p{more}' -o {alias_of_key}{self._after}"
+        arguments = f"{self._before}{resource_id} --port %p --once{more}' -o {alias_of_key}{self._after}"
         variables = {**self._common, "ansible_host": alias(machine)}
         if certificate:
             arguments += self._of_certificate

@@ -38,7 +38,7 @@ if [ "$purpose" != lab ] && as_root && ! works command -v shellcheck; then
 fi
 # Without root there are no machines of their own, and their tests say so.
 if [ "$purpose" = machines ] && as_root; then
-  for needed in podman runc debootstrap ip:iproute2 nft:nftables; do
+  for needed in podman runc debootstrap ip:iproute2 nft:nftables git rsync; do
     works command -v "${needed%:*}" || missing+=("${needed#*:}")
   done
   [ -x /usr/lib/podman/netavark ] || missing+=(netavark)

@@ -58,6 +58,7 @@ _AUTH_OPTIONS = {
     "cloud-environment": ("NAME|URL", "AzureCloud, AzureUSGovernment, AzureChinaCloud or a metadata endpoint"),
 }
 _FLAGS = {
+    "once": "refuse the attempt that follows a lost connection at once: for programs that repeat by themselves",
     "verbose": "tell every step",
     "help": "show this text",
 }
@@ -231,11 +232,16 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
     """Connect and copy until the end; the exit status. Raises ArcError."""
     from . import _dial
     from ._pump import Pump
+    from ._repetition import AT_ONCE, BEFORE_A_TASK, Note
+    from ._repetition import sentence as lost
 
     with _ssh_waiting(arguments, source, sink):
         cache = Cache(arguments["cache-dir"])
         certificate = _good_certificate(arguments, cache, environ)
     session = Session(arguments, cache, environ)
+    loss = Note(cache, "lost", arguments.resource_id) if "once" in arguments.flags else None
+    if loss and loss.taken_within(AT_ONCE):
+        _refuse(*lost(arguments.machine))
     login = _login(arguments, cache, session, certificate) if certificate else None
     if arguments["proxy-binary"]:
         _hand_over(arguments["proxy-binary"], arguments, session.for_long(), environ)
@@ -251,12 +257,15 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
         )
     with contextlib.closing(relay), _calm(source, sink) as alarm:
         watch = login.requests.see if login else None
-        ending = Pump(relay, source, sink, early=early, alarm=alarm, watch=watch).run()
+        pump = Pump(relay, source, sink, early=early, alarm=alarm, watch=watch)
+        ending = pump.run()
     if login and login.was_refused(ending.clean):
         tell(" ".join(login.refusal()))
         return FAILED
     if ending.clean:
         return 0
+    if loss and pump.uploaded > BEFORE_A_TASK:
+        loss.leave()
     tell(f"{arguments.machine}: {ending.text}. Connect again; if this comes back, check the machine's agent and sshd.")
     return FAILED
 
@@ -297,11 +306,14 @@ def _login(arguments: Arguments, cache: Cache, session: Session, certificate: St
     if login.follows_refusal():
         # If Azure does not let this identity near the machine any more, it says so itself.
         session.confirm()
-        from .._errors import AuthError
-
-        message, hint = login.refusal()
-        raise AuthError(message, hint=hint)
+        _refuse(*login.refusal())
     return login
+
+
+def _refuse(message: str, hint: str) -> None:
+    from .._errors import ConnectionFailed
+
+    raise ConnectionFailed(message, hint=hint)
 
 
 def _while_wanted(source: int) -> contextlib.AbstractContextManager[None]:

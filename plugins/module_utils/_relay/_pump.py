@@ -138,6 +138,8 @@ class Pump:
         self._next_look = 0.0
         self._unconfirmed = 0
         self._unconfirmed_at_ping = 0
+        # Bytes that came from `source`.
+        self.uploaded = 0
 
     def run(self) -> Ending:
         """Copy until the end."""
@@ -212,6 +214,7 @@ class Pump:
                 self._close(NORMAL, DRAIN)
                 return
             self._unconfirmed += count
+            self.uploaded += count
             if self._watch is not None and not self._watch(self._payload[:count]):
                 self._watch = None
             self._send(self._framer.seal(self._frame, count))

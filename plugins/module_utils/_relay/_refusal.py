@@ -11,8 +11,9 @@ the helper, the next attempt says it instead of trying the same again. Private t
 
 from __future__ import annotations
 
-import hashlib
 import time
+
+from ._repetition import Note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,27 +91,20 @@ class Login:
         resource_id: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._cache = cache
-        self._note = f"{certificate}-{hashlib.sha256(resource_id.lower().encode()).hexdigest()[:20]}.json"
+        self._note = Note(cache, certificate, resource_id, clock)
         self._principal = principal
         self._machine = machine
-        self._clock = clock
         self.requests = Requests(offer)
 
     def follows_refusal(self) -> bool:
         """Whether sshd refused the login just before this one. Asked once: the next one is made in earnest again."""
-        content = self._cache.read(self._note)
-        if content is None:
-            return False
-        self._cache.remove(self._note)
-        refused_on = content.get("refused_on")
-        return isinstance(refused_on, (int, float)) and 0 <= self._clock() - refused_on < RECENT
+        return self._note.taken_within(RECENT)
 
     def was_refused(self, clean: bool) -> bool:
         """Whether sshd refused this one, now that it is over; `clean`: by no fault of the connection."""
         if not clean or not self.requests.refused:
             return False
-        self._cache.write(self._note, {"refused_on": self._clock()})
+        self._note.leave()
         return True
 
     def refusal(self) -> tuple[str, str]:

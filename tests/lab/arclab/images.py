@@ -4,8 +4,9 @@
 """Where do the root file systems of the lab's machines come from?
 
 debootstrap makes one per suite, once: `bare` has systemd and Python but no SSH server, and a repository in a folder of its own that
-holds one, as its only source; `ready` is the same after `apt-get install openssh-server` from there. An image gets its name, which
-names the recipe too, when it is complete, so that what was interrupted is never taken for good.
+holds one, as its only source; `ready` is the same after the installation from there of openssh-server and of what people use over SSH
+that has to be on the machine too. An image gets its name, which names the recipe too, when it is complete, so that what was
+interrupted is never taken for good.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ KINDS = ("bare", "ready")
 RELEASES = {"bookworm": "12", "trixie": "13"}
 REPOSITORY = "/opt/arclab/apt"
 _INCLUDED = "systemd,systemd-sysv,dbus,libnss-systemd,python3,python3-apt,sudo,iproute2,procps,e2fsprogs"
-_OFFERED = ("openssh-server",)
+_OFFERED = ("openssh-server", "rsync", "git")
 # Every machine makes its own host keys, as one does that was installed and not copied.
 _HOST_KEYS = """\
 [Unit]
@@ -46,13 +47,13 @@ ExecStart=/usr/bin/ssh-keygen -A
 [Install]
 WantedBy=multi-user.target
 """
-_INSTALL = """\
+_INSTALL = f"""\
 set -e
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q update
-apt-get -q install --yes --no-install-recommends openssh-server
+apt-get -q install --yes --no-install-recommends {" ".join(_OFFERED)}
 rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_*
 cat >/etc/systemd/system/arclab-host-keys.service
 systemctl enable arclab-host-keys.service

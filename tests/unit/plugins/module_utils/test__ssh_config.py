@@ -32,7 +32,7 @@ def machine(name: str = "web01", group: str = "rg") -> MachineId:
 def args(one: MachineId, more: str = "") -> str:
     identifier = f"'\"'\"'{one}'\"'\"'" if "(" in str(one) else str(one)
     return (
-        f"-o 'ProxyCommand=/usr/bin/python3 /c/_start.py --resource-id {identifier} --port %p' "
+        f"-o 'ProxyCommand=/usr/bin/python3 /c/_start.py --resource-id {identifier} --port %p --once' "
         f"-o HostKeyAlias={one.key}{more}"
     )
 

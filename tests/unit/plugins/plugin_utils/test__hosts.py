@@ -212,6 +212,7 @@ def test_the_helper_gets_machine_port_and_login_but_no_token_is_misread() -> Non
         str(machine(group="rg(1)")),
         "--port",
         "22",
+        "--once",
     ]
 
 
