@@ -249,7 +249,8 @@ def test_ssh_itself_reads_the_arguments_as_meant(tmp_path: pathlib.Path) -> None
     variables = relay.variables(machine, "linux")
     arguments = ["ssh", "-F", "none", "-p", "2222", *shlex.split(variables["ansible_ssh_common_args"])]
     subprocess.run([*arguments, variables["ansible_host"], "true"], timeout=30, capture_output=True, check=False)
-    assert json.loads(told.read_text()) == ["--tenant", tenant, "--resource-id", str(machine), "--port", "2222"]
+    given = ["--tenant", tenant, "--resource-id", str(machine), "--port", "2222", "--once"]
+    assert json.loads(told.read_text()) == given
     effective = subprocess.run(
         [*arguments, "-G", variables["ansible_host"]], timeout=30, capture_output=True, text=True, check=True
     ).stdout.splitlines()
