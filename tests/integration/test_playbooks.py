@@ -87,6 +87,7 @@ def test_enable_and_disable_from_nothing(start):
     assert changes(again.stdout) == 0 and writes(lab) == []
 
 
+@pytest.mark.one_core
 def test_disable_leaves_the_machines_alone_unless_told_otherwise(start):
     lab = start(machines=3, stopped=1, listener_lag=0)
     away = next(machine["name"] for machine in lab.machines() if machine["status"] == "Disconnected")
@@ -367,6 +368,7 @@ def test_a_report_that_cannot_be_written_is_told(start, tmp_path):
     assert "cannot be written" in output and "No such file or directory" in output
 
 
+@pytest.mark.one_core
 def test_progress_is_told_batch_by_batch(start):
     lab = start(machines=5)
     done = ansible(
@@ -385,6 +387,7 @@ def test_progress_is_told_batch_by_batch(start):
         assert f'"name": "{machine["name"]}"' in done.stdout, "-v names the machines"
 
 
+@pytest.mark.one_core
 def test_the_limit_may_come_from_a_file(start, tmp_path):
     lab = start(machines=4)
     (tmp_path / "retry").write_text("web01\ndb01\n")
