@@ -188,6 +188,8 @@ notes:
     variables of a host prevail; use C(ansible_ssh_extra_args) for further arguments.
   - For Windows machines, C(ansible_shell_type=powershell) must agree with the C(DefaultShell) of their OpenSSH
     server.
+  - Ansible repeats what ends with ssh's 255, once for these hosts. A task whose connection is lost while it may be running is not sent
+    again; the helper refuses the repetition, and the host becomes unreachable.
   - Connections to machines whose agent is not V(Connected) fail after up to three minutes; O(filters.status) leaves
     them out.
   - Ansible itself goes on with an empty inventory when a plugin reports an error. Set

@@ -11,6 +11,7 @@ constants; any other cloud describes itself at `/metadata/endpoints`. Private to
 from __future__ import annotations
 
 import configparser
+import functools
 import os
 import shutil
 import threading
@@ -227,7 +228,11 @@ def cloud(environment: str) -> Cloud:
     return parse_metadata(environment, _metadata(environment.rstrip("/")))
 
 
-def _metadata(url: str) -> Any:
+def session() -> Any:
+    """A session of `requests` for requests that change nothing: it asks again where Azure could not answer, and trusts the private CA.
+
+    A proxy's refusal and a certificate that nobody vouches for are raised at once: they do not change by themselves.
+    """
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -241,15 +246,28 @@ def _metadata(url: str) -> Any:
             state = self.new(total=0) if error and in_the_way(error) else self
             return Retry.increment(state, method, url, response, error, *rest, **more)
 
-    again = Patient(total=4, backoff_factor=1, status_forcelist=(408, 429, 500, 502, 503, 504), raise_on_status=False)
-    with requests.Session() as session:
-        session.mount("https://", HTTPAdapter(max_retries=again))
+    again = Patient(
+        total=4,
+        backoff_factor=1,
+        status_forcelist=(408, 429, 500, 502, 503, 504),
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    made = requests.Session()
+    made.mount("https://", HTTPAdapter(max_retries=again))
+    # What stands in the environment prevails over a session's own setting, and SSL_CERT_FILE is not known there.
+    made.request = functools.partial(made.request, timeout=30, verify=_verify())  # type: ignore[method-assign]
+    return made
+
+
+def _metadata(url: str) -> Any:
+    import requests
+
+    with session() as asking:
         answer = None
         for version in _METADATA_VERSIONS:
             try:
-                answer = session.get(
-                    f"{url}/metadata/endpoints", params={"api-version": version}, timeout=30, verify=_verify()
-                )
+                answer = asking.get(f"{url}/metadata/endpoints", params={"api-version": version})
                 if answer.status_code == 200:
                     return answer.json()
             except (requests.RequestException, ValueError) as exc:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._auth import CLOUDS, AuthOptions, Cloud, ca_bundle, cloud, first_sentences
+from ._auth import CLOUDS, AuthOptions, Cloud, cloud, first_sentences, session
 from ._errors import ArcError, AuthError, ConnectionFailed, InputError, in_the_way
 
 # The application that stands for logins to Linux machines; a tenant in which nobody ever logged in so does not know it.
@@ -184,10 +183,10 @@ def obtain(options: AuthOptions, environ: Mapping[str, str] | None = None) -> Is
     )
     heard: list[Mapping[str, Any]] = []
     try:
-        with _session(heard) as session:
+        with _session(heard) as asking:
             common: dict[str, Any] = {
                 "authority": f"{where.authority}/{login.tenant}",
-                "http_client": session,
+                "http_client": asking,
                 # Microsoft's directory of login hosts does not know a private cloud, and such a cloud may not reach it.
                 "instance_discovery": None if where.name.lower() in CLOUDS else False,
             }
@@ -227,33 +226,16 @@ def refused(authority: str, who: str, answer: Mapping[str, Any]) -> AuthError:
 
 def _session(heard: list[Mapping[str, Any]]) -> Any:
     """A session for MSAL that adds what Entra ID refuses to `heard`."""
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
-    # A token request changes nothing, so it may be sent again.
-    again = Retry(
-        total=3,
-        backoff_factor=1,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    bundle = ca_bundle()
-    if bundle is not True:
-        session.verify = bundle
-    session.mount("https://", HTTPAdapter(max_retries=again))
 
     def hear(answer: Any, **_more: Any) -> None:
         with contextlib.suppress(ValueError):
             told = answer.json() if answer.status_code >= 400 else None
             heard.extend([told] if isinstance(told, Mapping) else [])
 
-    session.hooks["response"].append(hear)
-    # MSAL sets no time-out.
-    session.request = functools.partial(session.request, timeout=30)  # type: ignore[method-assign]
-    return session
+    # A token request changes nothing, so it may be sent again.
+    made = session()
+    made.hooks["response"].append(hear)
+    return made
 
 
 class _ServicePrincipal:

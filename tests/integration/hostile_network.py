@@ -9,6 +9,7 @@ namespace with one cable to the lab's, in which nothing is shared with this comp
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import base64
 import datetime
@@ -21,7 +22,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from cryptography import x509
@@ -29,49 +30,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from arclab.client import Lab
-from on_lab import environment
-
-HELPER = pathlib.Path(__file__).parents[2] / "plugins" / "module_utils" / "_relay" / "_start.py"
 HURRIED = pathlib.Path(__file__).with_name("hurried_helper.py")
 
 PASSWORD = "p@ss:hunter2/%"
 LOGIN = "me:p%40ss%3Ahunter2%2F%25"
 
 # --- ssh --------------------------------------------------------------------------------------------------------------
-
-
-def start_ssh(
-    lab: Lab,
-    machine: dict[str, Any],
-    *command: str,
-    helper: pathlib.Path = HELPER,
-    options: Sequence[str] = (),
-    within: Sequence[str] = (),
-    stdin: Any = subprocess.PIPE,
-    stdout: Any = subprocess.PIPE,
-    env: dict[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """ssh to a machine of the lab; `within` is a command that runs another one elsewhere, `options` are the helper's."""
-    settings = {
-        "ProxyCommand": " ".join(
-            [sys.executable, str(helper), "--resource-id", machine["id"], "--port", "%p", *options]
-        ),
-        "HostKeyAlias": machine["id"].lower(),
-        "UserKnownHostsFile": lab.env["ARCLAB_KNOWN_HOSTS"],
-        "StrictHostKeyChecking": "yes",
-        "IdentityFile": lab.env["ARCLAB_KEY"],
-        "IdentitiesOnly": "yes",
-        "BatchMode": "yes",
-    }
-    arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-    return subprocess.Popen(
-        [*within, "ssh", "-F", "none", *arguments, "-l", lab.env["ARCLAB_USER"], machine["name"], *command],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env=environment(lab, **(env or {})),
-    )
 
 
 def outcome(process: subprocess.Popen[bytes], data: bytes | None = None, within: float = 60) -> tuple[int, bytes, str]:
@@ -148,7 +112,7 @@ class Authority:
         return context
 
 
-class Server:
+class Server(abc.ABC):
     """Connections to `host`, passed on in a thread of its own; `passed` counts the bytes in both directions."""
 
     def __init__(self, host: str, context: ssl.SSLContext | None = None) -> None:
@@ -190,8 +154,9 @@ class Server:
             self._tasks.discard(task)
             writer.transport.abort()
 
+    @abc.abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+        """Work on one connection."""
 
     async def join(
         self,

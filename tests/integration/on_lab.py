@@ -11,7 +11,10 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+import requests
 
 from arclab.client import Lab
 
@@ -91,6 +94,72 @@ def ansible(
     if rc is not None:
         assert done.returncode == rc, done.stdout + done.stderr
     return done
+
+
+HELPER = pathlib.Path(__file__).parents[2] / "plugins" / "module_utils" / "_relay" / "_start.py"
+
+
+def start_ssh(
+    lab: Lab,
+    machine: dict[str, Any],
+    *command: str,
+    program: pathlib.Path = HELPER,
+    helper: Sequence[str] = (),
+    options: Sequence[str] = (),
+    within: Sequence[str] = (),
+    stdin: Any = subprocess.PIPE,
+    stdout: Any = subprocess.PIPE,
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """ssh to a machine of the lab, knowing nothing but its resource id and its host key.
+
+    `helper` are options of the relay helper, which is `program`, `options` those of ssh; `within` is a command that runs another one elsewhere.
+    """
+    settings = {
+        "ProxyCommand": " ".join(
+            [sys.executable, str(program), "--resource-id", machine["id"], "--port", "%p", *helper]
+        ),
+        "HostKeyAlias": machine["id"].lower(),
+        "UserKnownHostsFile": lab.env["ARCLAB_KNOWN_HOSTS"],
+        "StrictHostKeyChecking": "yes",
+        "IdentityFile": lab.env["ARCLAB_KEY"],
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+    }
+    arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
+    return subprocess.Popen(
+        [*within, "ssh", "-F", "none", *arguments, *options, "-l", lab.env["ARCLAB_USER"], machine["name"], *command],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment(lab, **(env or {})),
+    )
+
+
+class Arm:
+    """ARM as the lab's owner sees it, without a line of the collection."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.verify = lab.env["REQUESTS_CA_BUNDLE"]
+        answer = self.session.post(
+            f"{lab.url}/{lab.env['AZURE_TENANT']}/oauth2/v2.0/token",
+            data={
+                "grant_type": "client_credentials",
+                "client_id": lab.env["AZURE_CLIENT_ID"],
+                "client_secret": lab.env["AZURE_SECRET"],
+                "scope": f"{lab.url}/.default",
+            },
+        )
+        self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def ask(self, method: str, path: str, version: str, body: Any = None) -> Any:
+        """The answer's JSON; anything but success fails the test."""
+        answer = self.session.request(method, f"{self.lab.url}{path}?api-version={version}", json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
 
 
 def descendants(pid: int) -> list[int]:

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hostile_network import HURRIED, LOGIN, Authority, Front, Host, Proxy, Server, obstacle, outcome, start_ssh
+from hostile_network import HURRIED, LOGIN, Authority, Front, Host, Proxy, Server, obstacle, outcome
 
 from arclab.client import Lab
-from on_lab import descendants, module
+from on_lab import descendants, module, start_ssh
 
 # It is our own code's doing on any ansible-core.
 pytestmark = pytest.mark.one_core
@@ -121,7 +121,7 @@ def test_proxies_with_a_login_or_inspection_carry_everything(
         "none": {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.com,127.0.0.0/8"},
     }
     running = [
-        run(lab, machine, "cat", options=("--verbose",), env={**env, "XDG_CACHE_HOME": str(tmp_path / name)})
+        run(lab, machine, "cat", helper=("--verbose",), env={**env, "XDG_CACHE_HOME": str(tmp_path / name)})
         for name, env in ways.items()
     ]
     for process in running:
@@ -232,7 +232,7 @@ def test_a_path_that_swallows_everything_is_noticed(
 ) -> None:
     there = host(4)
     proxy = servers(Proxy(there.near))
-    how = {"helper": HURRIED, "within": there.within(), "env": {"HTTPS_PROXY": proxy.url()}}
+    how = {"program": HURRIED, "within": there.within(), "env": {"HTTPS_PROXY": proxy.url()}}
     idle = run(lab, machine, "echo ready; exec sleep 600", **how)
     assert idle.stdout.read(6) == b"ready\n"
     with open("/dev/zero", "rb") as endless:
@@ -263,7 +263,7 @@ def soon(happens: Callable[[], bool]) -> bool:
 
 def test_a_helper_that_slept_goes_on(lab: Lab, machine: dict[str, Any], run: Run) -> None:
     data = os.urandom(8_000_000)
-    idle, busy = (run(lab, machine, "cat", helper=HURRIED) for _dummy in range(2))
+    idle, busy = (run(lab, machine, "cat", program=HURRIED) for _dummy in range(2))
 
     def send(process: subprocess.Popen[bytes], rest: bytes) -> threading.Thread:
         def work() -> None:

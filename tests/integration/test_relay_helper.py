@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +14,12 @@ from typing import Any
 import pytest
 
 from arclab.client import Lab
-from on_lab import environment, module
+from on_lab import module, start_ssh
 
 # It is our own code's doing on any ansible-core.
 pytestmark = pytest.mark.one_core
 
 ROOT = pathlib.Path(__file__).parents[2]
-HELPER = ROOT / "plugins" / "module_utils" / "_relay" / "_start.py"
 
 Start = Callable[..., Lab]
 
@@ -30,35 +27,6 @@ Start = Callable[..., Lab]
 def enable(lab: Lab) -> None:
     result = module(lab, "arc_ssh_service_config", machines=[machine["id"] for machine in lab.machines()])
     assert not result.get("failed"), result
-
-
-def start_ssh(
-    lab: Lab,
-    machine: dict[str, Any],
-    *command: str,
-    helper: tuple[str, ...] = (),
-    options: tuple[str, ...] = (),
-    env: dict[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """ssh to a machine of the lab, knowing nothing but its resource id and its host key."""
-    proxy = [sys.executable, str(HELPER), "--resource-id", machine["id"], "--port", "%p", *helper]
-    settings = {
-        "ProxyCommand": " ".join(proxy),
-        "HostKeyAlias": machine["id"].lower(),
-        "UserKnownHostsFile": lab.env["ARCLAB_KNOWN_HOSTS"],
-        "StrictHostKeyChecking": "yes",
-        "IdentityFile": lab.env["ARCLAB_KEY"],
-        "IdentitiesOnly": "yes",
-        "BatchMode": "yes",
-    }
-    arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-    return subprocess.Popen(
-        ["ssh", "-F", "none", *arguments, *options, "-l", lab.env["ARCLAB_USER"], machine["name"], *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(lab, **(env or {})),
-    )
 
 
 def ssh(lab: Lab, machine: dict[str, Any], *command: str, data: bytes = b"", **how: Any) -> tuple[int, bytes, str]:

@@ -19,10 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import requests
-
 from arclab.client import Lab, LabFailed
-from on_lab import ansible, environment, module
+from on_lab import Arm, ansible, environment, module
 
 PYTHON = "/usr/bin/python3"
 DROP_IN = "/etc/ssh/sshd_config.d/00-arcfleet.conf"
@@ -157,25 +155,10 @@ def outside(lab: Lab, name: str) -> dict[str, str]:
 
 def azure_port(lab: Lab, name: str) -> int:
     """The port that Azure lets through to a machine."""
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = lab.env["REQUESTS_CA_BUNDLE"]
-    answer = session.post(
-        f"{lab.url}/{lab.env['AZURE_TENANT']}/oauth2/v2.0/token",
-        data={
-            "grant_type": "client_credentials",
-            "client_id": lab.env["AZURE_CLIENT_ID"],
-            "client_secret": lab.env["AZURE_SECRET"],
-            "scope": f"{lab.url}/.default",
-        },
-    )
-    session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
     path = (
         f"{lab.machine(name)['id']}/providers/Microsoft.HybridConnectivity/endpoints/default/serviceConfigurations/SSH"
     )
-    answer = session.get(f"{lab.url}{path}?api-version={CONNECTIVITY}")
-    assert answer.status_code == 200, answer.text
-    return int(answer.json()["properties"]["port"])
+    return int(Arm(lab).ask("GET", path, CONNECTIVITY)["properties"]["port"])
 
 
 class Logins:

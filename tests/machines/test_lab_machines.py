@@ -13,7 +13,6 @@ import subprocess
 import time
 
 import pytest
-import requests
 
 import on_lab
 from arclab import containers, podman
@@ -33,41 +32,22 @@ def until(true, what, seconds=15.0):
     return found
 
 
-class Arm:
-    """ARM as the lab's owner sees it."""
-
-    def __init__(self, lab):
-        self.lab = lab
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.verify = lab.env["REQUESTS_CA_BUNDLE"]
-        answer = self.session.post(
-            f"{lab.url}/{lab.env['AZURE_TENANT']}/oauth2/v2.0/token",
-            data={
-                "grant_type": "client_credentials",
-                "client_id": lab.env["AZURE_CLIENT_ID"],
-                "client_secret": lab.env["AZURE_SECRET"],
-                "scope": f"{lab.url}/.default",
-            },
-        )
-        self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-
-    def ask(self, method, path, body=None):
-        answer = self.session.request(method, f"{self.lab.url}{path}?api-version={COMPUTE}", json=body)
-        assert answer.status_code < 300, answer.text
-        return answer.json() if answer.content else None
+class Arm(on_lab.Arm):
+    """What ARM says of machines."""
 
     def properties(self, name):
-        return self.ask("GET", self.lab.machine(name)["id"])["properties"]
+        return self.ask("GET", self.lab.machine(name)["id"], COMPUTE)["properties"]
 
     def run(self, name, script, **properties):
         """A run command; its instance view at the end."""
         path = f"{self.lab.machine(name)['id']}/runCommands/c{time.monotonic_ns()}"
         location = self.lab.machine(name)["location"]
-        self.ask("PUT", path, {"location": location, "properties": {"source": {"script": script}, **properties}})
+        self.ask(
+            "PUT", path, COMPUTE, {"location": location, "properties": {"source": {"script": script}, **properties}}
+        )
         return until(
             lambda: (
-                (view := self.ask("GET", path)["properties"]["instanceView"])["executionState"]
+                (view := self.ask("GET", path, COMPUTE)["properties"]["instanceView"])["executionState"]
                 not in ("Pending", "Running")
                 and view
             ),

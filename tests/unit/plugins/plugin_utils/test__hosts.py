@@ -25,7 +25,6 @@ from ansible_collections.arcfleet.ssh.plugins.plugin_utils._hosts import (
 )
 
 SUB = "11111111-2222-3333-4444-555555555555"
-SUB2 = "99999999-2222-3333-4444-555555555555"
 HOSTILE = (
     "$(touch x)",
     "`id`",
