@@ -11,9 +11,11 @@ left out, and every failure becomes a typed sentence. Private to arcfleet.ssh.
 
 from __future__ import annotations
 
+import email.utils
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from ._auth import TokenSource, ca_bundle
@@ -64,6 +66,7 @@ class Arm:
         if MISSING is not None:
             raise MISSING
         self.pace = pace or Pace()
+        self._azure_time: datetime | None = None
         self._credential = credential
         session = _session(credential.cloud.resource_manager, connections)
         self._client: Any = ARMPipelineClient(
@@ -72,13 +75,33 @@ class Arm:
                 RequestIdPolicy(),
                 HeadersPolicy({"Accept": "application/json"}),
                 UserAgentPolicy(base_user_agent=USER_AGENT),
-                _PacingPolicy(self.pace),
+                _PacingPolicy(self.pace, self._note_time),
                 ARMChallengeAuthenticationPolicy(credential, credential.cloud.scope),
             ],
             transport=RequestsTransport(
                 session=session, connection_timeout=20, read_timeout=100, connection_verify=session.verify
             ),
         )
+
+    @property
+    def address(self) -> str:
+        """The URL at which this ARM answers."""
+        return str(self._credential.cloud.resource_manager)
+
+    @property
+    def azure_time(self) -> datetime | None:
+        """Azure's own time (aware) when it gave the latest answer, refusals included; `None` before the first one."""
+        return self._azure_time
+
+    def _note_time(self, headers: Mapping[str, str]) -> None:
+        # A proxy that answers in Azure's place has a clock of its own.
+        if not headers.get("x-ms-request-id"):
+            return
+        try:
+            told = email.utils.parsedate_to_datetime(headers.get("Date") or "")
+        except (TypeError, ValueError):
+            return
+        self._azure_time = told if told.tzinfo else told.replace(tzinfo=timezone.utc)
 
     def get(
         self, path: str, api_version: str, *, query: Mapping[str, str] | None = None, doing: str
@@ -232,9 +255,10 @@ def _session(where: str, connections: int) -> Any:
 class _PacingPolicy(HTTPPolicy):  # type: ignore[type-arg]
     """The run's pace as a policy of azure-core's pipeline, in the place of its retries."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, note_time: Callable[[Mapping[str, str]], None]) -> None:
         super().__init__()
         self._pace = pace
+        self._note_time = note_time
 
     def send(self, request: Any) -> Any:
         method, lane = request.http_request.method, lane_of(request.http_request.method, request.http_request.url)
@@ -255,6 +279,7 @@ class _PacingPolicy(HTTPPolicy):  # type: ignore[type-arg]
             else:
                 status, headers = answer.http_response.status_code, answer.http_response.headers
                 self._pace.answered(admission, status, headers)
+                self._note_time(headers)
                 if status < 400:
                     return answer
                 delay = again(method, status, attempt, sent=True, told=retry_after(headers, time.time()))

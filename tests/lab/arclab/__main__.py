@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     principal.add_argument("--user", action="store_true", help="a user; NAME is what they sign in with")
     setting = commands.add_parser("setting", parents=[where], help="change what can be changed in a running lab")
     setting.add_argument("settings", nargs="+", metavar="NAME=VALUE", help="certificate_seconds, role_delay …")
+    advance = commands.add_parser("advance", parents=[where], help="move the lab's clock ahead")
+    advance.add_argument("seconds", type=float)
+    drift = commands.add_parser("drift", parents=[where], help="change a resource as a colleague in the portal would")
+    drift.add_argument("path", help="the resource's id")
+    drift.add_argument("body", nargs="?", type=json.loads, help="JSON to write; without it the resource is deleted")
+    drift.add_argument("--silent", action="store_true", help="no event in the activity log tells of it")
     return parser
 
 
@@ -117,6 +124,14 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--lro-style", choices=["async", "location", "body"], default=default.lro_style)
     up.add_argument("--unregistered", action="store_true", help="Microsoft.HybridConnectivity is not registered")
     up.add_argument("--registration-seconds", type=float, default=default.registration_seconds, metavar="S")
+    up.add_argument(
+        "--activity-delay",
+        type=float,
+        default=default.activity_delay,
+        metavar="S",
+        help="what an event of the activity log takes to be readable; default: 3 to 20 minutes",
+    )
+    up.add_argument("--activity-page-size", type=int, default=default.activity_page_size, metavar="N")
     up.add_argument("--fleet", metavar="FILE", help="a JSON list of machines instead of --machines")
     up.add_argument(
         "--no-check-specs",
@@ -238,6 +253,16 @@ def _setting(arguments: argparse.Namespace) -> None:
     control(arguments.state_dir.resolve(), "/setting", _settings(arguments.settings))
 
 
+def _advance(arguments: argparse.Namespace) -> None:
+    now = control(arguments.state_dir.resolve(), "/advance", {"seconds": arguments.seconds})
+    print(f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _drift(arguments: argparse.Namespace) -> None:
+    asked = {"path": arguments.path, "body": arguments.body, "logged": not arguments.silent}
+    print(json.dumps(control(arguments.state_dir.resolve(), "/drift", asked), indent=2))
+
+
 def _serve(arguments: argparse.Namespace) -> None:
     from .daemon import serve
 
@@ -254,6 +279,8 @@ _COMMANDS = {
     "machine": _machine,
     "principal": _principal,
     "setting": _setting,
+    "advance": _advance,
+    "drift": _drift,
 }
 
 

@@ -195,7 +195,12 @@ class Agents:
     """
 
     def __init__(
-        self, state_dir: Path, find: Callable[[str], Machine | None], user: str, containers: Containers | None = None
+        self,
+        state_dir: Path,
+        find: Callable[[str], Machine | None],
+        user: str,
+        containers: Containers | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         state_dir = state_dir.resolve()
         self.find = find
@@ -206,6 +211,7 @@ class Agents:
         self._machines_dir = sshd.private_directory(state_dir / "machines")
         sshd.end_leftovers(self._machines_dir)
         self.containers = containers
+        self._clock = clock
         self._servers: dict[str, sshd.SshServer] = {}
         self._listeners: dict[tuple[str, int], int] = {}
         self._streams: dict[str, set[LocalStream]] = {}
@@ -238,7 +244,7 @@ class Agents:
         """The agent is up again; its listener takes the relay's lag to appear."""
         if (container := self.container(machine.id)) is not None:
             await container.start()
-        self.started_at[machine.id] = time.time()
+        self.started_at[machine.id] = self._clock()
 
     async def stop_machine(self, machine: Machine) -> None:
         """The agent is down: what ran through it is cut; sshd ends too and comes back when it is needed."""

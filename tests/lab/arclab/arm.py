@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import paths
+from .activity_log import ACCEPTED, FAILED, STARTED, SUCCEEDED, Occasion
 from .faults import Fault
 from .http import Answer, ArmFailure, Context
 from .paths import Target, spelled
@@ -47,7 +49,8 @@ class Request:
 
 @dataclass
 class Exchange:
-    """What the front found out about a request, for the journal and for the faults that strike its answer."""
+    """What the front found out about a request, for the journal and for the faults that strike its answer. `logged`: the
+    activity log tells of it."""
 
     api_version: str = ""
     action: str = ""
@@ -57,6 +60,7 @@ class Exchange:
     fault: Fault | None = None
     headers: dict[str, str] = field(default_factory=dict)
     carried_out: bool = False
+    logged: bool = True
 
 
 class Interrupted(Exception):
@@ -98,7 +102,13 @@ class Arm:
         self._strike(request, target, exchange, now, "graph" if is_graph else "arm")
         if is_graph:
             exchange.headers.update(self.throttle.take_query(principal_id, now))
-        self._check_subscription(target, principal_id, exchange)
+        return self.carry_out(request, target, now, base_url, exchange)
+
+    def carry_out(self, request: Request, target: Target, now: float, base_url: str, exchange: Exchange) -> Answer:
+        """The answer to a known caller who is not throttled; no fault strikes."""
+        if exchange.caller is None:
+            raise ArmFailure(401, "AuthenticationFailed", "Authentication failed.")
+        self._check_subscription(target, exchange.caller.principal_id, exchange)
         full_type, collection, action = self._type_of(target, request.method)
         self._check_version(target, full_type, exchange.api_version, now)
         routes = self.router.methods(full_type, collection, action)
@@ -108,32 +118,70 @@ class Arm:
         route = routes.get(method)
         if route is None:
             raise _method_not_allowed(request.method, sorted(routes))
-        self._check_permission(route, target, full_type, exchange)
-        exchange.body = _content(request)
-        context = Context(
+        exchange.action = _action(route, target, full_type)
+        occasion = self._occasion(request, target, exchange, exchange.caller)
+        try:
+            self._check_permission(route, target, full_type, exchange)
+            exchange.body = _content(request)
+            context = self._context(request, target, full_type, now, base_url, exchange)
+            answer = self._handle(route, context, exchange, occasion)
+        except ArmFailure as failure:
+            self._log(occasion, FAILED, now, failure.status)
+            raise
+        return answer
+
+    def _context(
+        self, request: Request, target: Target, full_type: str, now: float, base_url: str, exchange: Exchange
+    ) -> Context:
+        return Context(
             method=request.method,
             path=target.path,
             query=request.query,
             body=exchange.body,
             api_version=exchange.api_version,
-            principal_id=principal_id,
+            principal_id=exchange.caller.principal_id if exchange.caller else "",
             now=now,
             base_url=base_url,
             params=self._params(target, full_type),
         )
-        return self._handle(route, context, exchange)
 
-    def _handle(self, route: Route, context: Context, exchange: Exchange) -> Answer:
+    def _handle(self, route: Route, context: Context, exchange: Exchange, occasion: Occasion | None) -> Answer:
         operations = self.services.operations
         operations.failure_of_next = exchange.fault.fail_operation if exchange.fault else None
+        operations.occasion_of_next = occasion.to_json() if occasion is not None else None
         try:
             answer = route.handler(context)
+            goes_on = occasion is not None and operations.occasion_of_next is None
         finally:
-            operations.failure_of_next = None
+            operations.failure_of_next = operations.occasion_of_next = None
         exchange.carried_out = answer.status < 400
+        self._log(occasion, ACCEPTED if goes_on or answer.status == 202 else SUCCEEDED, context.now, answer.status)
         if context.method == "HEAD":
             return Answer(204, None, answer.headers)
         return answer
+
+    # The activity log
+
+    def _occasion(self, request: Request, target: Target, exchange: Exchange, caller: Caller) -> Occasion | None:
+        """What the log has about this request, if it keeps it: changes and actions in a subscription, not reads."""
+        if target.subscription is None or exchange.action.lower().endswith("/read") or not exchange.logged:
+            return None
+        correlation_id = request.headers.get("x-ms-correlation-request-id") or str(uuid.uuid4())
+        exchange.headers["x-ms-correlation-request-id"] = correlation_id
+        return Occasion(
+            operation=exchange.action,
+            resource_id=target.path if target.tail is None else target.path.rsplit("/", 1)[0],
+            caller=caller.app_id,
+            principal_id=caller.principal_id,
+            method=request.method,
+            correlation_id=correlation_id,
+            operation_id=str(uuid.uuid4()),
+        )
+
+    def _log(self, occasion: Occasion | None, status: str, now: float, http_status: int) -> None:
+        if occasion is not None:
+            self.services.activity.note(occasion, STARTED, now)
+            self.services.activity.note(occasion, status, now, http_status)
 
     # Faults
 
@@ -241,7 +289,6 @@ class Arm:
             raise ArmFailure(409, "MissingSubscriptionRegistration", text, details=details)
 
     def _check_permission(self, route: Route, target: Target, full_type: str, exchange: Exchange) -> None:
-        exchange.action = _action(route, target, full_type)
         caller = exchange.caller
         if caller is None or route.permission == "":
             return

@@ -324,6 +324,32 @@ class Lab:
         """Change while the lab runs: `certificate_seconds`, `role_delay`, `role_assignment_limit`."""
         self.ask("/setting", **settings)
 
+    def advance(self, seconds: float) -> float:
+        """Move the lab's clock ahead; its new time (unix seconds). What it gave out before may be expired then."""
+        return float(self.ask("/advance", seconds=seconds))
+
+    def time(self) -> float:
+        """The lab's time in unix seconds."""
+        return self.advance(0)
+
+    def drift(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        logged: bool = True,
+        fails: dict[str, str] | None = None,
+    ) -> dict[str, Any] | None:
+        """Change a resource past whoever looks after it: write `body`, or delete it. `logged`: as a colleague in the portal, so
+        that the activity log will tell of it; otherwise nothing does. `fails`: the error (`code`, `message`) with which a
+        long-running operation ends. The resource, as the lab has it then."""
+        changed = self.ask("/drift", path=path, body=body, logged=logged, fails=fails)
+        return dict(changed) if changed is not None else None
+
+    def onboard(self, name: str, **entry: Any) -> dict[str, Any]:
+        """Let a machine appear; `entry` as in a fleet file. The activity log will tell of it."""
+        return dict(self.ask("/onboard", machine={"name": name, **entry}))
+
     def env_of(self, principal: dict[str, str]) -> dict[str, str]:
         """`env` for another principal."""
         return {

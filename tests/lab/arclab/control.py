@@ -12,17 +12,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from . import azcmagent, fleet
+from . import azcmagent, fleet, outputs, paths
+from .activity_log import STARTED, SUCCEEDED, Occasion
+from .arm import Arm, Exchange, Request
 from .containers import identity_text
 from .entra import Entra
 from .entra_errors import check_number
 from .faults import Fault
+from .http import ArmFailure
 from .journal import Journal
 from .podman import MachinesFailed
 from .providers.runcommands import RunCommands
@@ -31,6 +34,8 @@ from .roles import Role
 from .sas import sign
 from .services import Services
 from .sshd import write_private
+from .tokens import Caller
+from .versions import SUPPORTED, newest_first
 from .world import DOMAIN, Principal, new_principal, new_user
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -52,6 +57,7 @@ class Control:
     def __init__(
         self,
         services: Services,
+        front: Arm,
         entra: Entra,
         journal: Journal,
         run_commands: RunCommands,
@@ -62,6 +68,8 @@ class Control:
     ) -> None:
         self.services = services
         self.world = services.world
+        self.clock = services.clock
+        self.front = front
         self.entra = entra
         self.journal = journal
         self.run_commands = run_commands
@@ -80,6 +88,7 @@ class Control:
             ("/fault/add", self.add_fault),
             ("/fault/clear", self.clear_faults),
             ("/machine", self.change_machine),
+            ("/onboard", self.onboard),
             ("/principal", self.add_principal),
             ("/principal/change", self.change_principal),
             ("/principal/sign-in", self.sign_in),
@@ -87,6 +96,8 @@ class Control:
             ("/listener", self.add_listener),
             ("/revoke", self.revoke_tokens),
             ("/setting", self.change_setting),
+            ("/advance", self.advance),
+            ("/drift", self.drift),
             ("/stop", self.stop),
         ):
             app.router.add_post(path, self._served(work))
@@ -113,6 +124,7 @@ class Control:
             "url": self.url,
             "state_dir": str(self.services.state_dir),
             "started": self.started,
+            "time": fleet.stamp(self.clock()),
             "machines": len(machines),
             "connected": sum(machine.running for machine in machines.values()),
             "subscriptions": self.world.subscriptions,
@@ -160,6 +172,49 @@ class Control:
         self._stop()
         return "stopping"
 
+    async def advance(self, asked: dict[str, Any]) -> float:
+        """Move the lab's clock ahead: what ends or expires until then is over. Streams and agents go on."""
+        now = self.clock.advance(float(asked["seconds"]))
+        self.world.set_meta("ahead", self.clock.ahead)
+        self.services.operations.settle(now)
+        self.services.activity.forget(now)
+        if self.services.logins is not None:
+            self.services.logins.look()
+        return now
+
+    async def drift(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """Change a resource at once, as somebody in the portal does: a PUT of `body`, or a deletion; `logged`: the activity
+        log tells of it; `fails`: the error with which the operation ends that this starts."""
+        path, body, now = str(asked["path"]), asked.get("body"), self.clock()
+        target = paths.parse(path)
+        versions = SUPPORTED.get("/".join([target.namespace, *target.types]).lower()) if target is not None else None
+        if target is None or target.tail is not None or versions is None:
+            raise ControlFailure(f"{path!r} is no resource of this lab.")
+        stable = [one for one in newest_first(versions) if not one.endswith("-preview")]
+        request = Request(
+            "DELETE" if body is None else "PUT",
+            path,
+            {"api-version": stable[0]},
+            {"Content-Type": "application/json"},
+            b"" if body is None else json.dumps(body).encode(),
+        )
+        owner = self.world.applications[self.world.meta["owner"]]
+        exchange = Exchange(
+            caller=Caller(owner.id, owner.app_id, ""),
+            api_version=stable[0],
+            fault=Fault(fail_operation=asked["fails"]) if asked.get("fails") else None,
+            logged=bool(asked.get("logged", True)),
+        )
+        try:
+            answer = self.front.carry_out(request, target, now, self.url, exchange)
+        except ArmFailure as failure:
+            raise ControlFailure(f"{request.method} {path}: {failure.code}: {failure.message}") from failure
+        for operation in self.services.operations.running(path):
+            self.services.operations.end_at(operation, now)
+        self.services.operations.settle(now)
+        self.journal.write({"kind": "drift", "method": request.method, "path": path, "status": answer.status})
+        return self.world.get(path)
+
     # Journal and faults
 
     async def read_journal(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -181,7 +236,7 @@ class Control:
         """Refuse the tokens made until now (continuous access evaluation), of one application or of all."""
         app_id = asked.get("principal")
         principal = self.world.applications[app_id] if app_id else None
-        self.services.tokens.revoke(principal.id if principal else None, time.time())
+        self.services.tokens.revoke(principal.id if principal else None, self.clock())
 
     async def change_setting(self, asked: dict[str, Any]) -> None:
         """Facts of the tenant that tests need at their limit, and times that change while a lab runs."""
@@ -209,7 +264,7 @@ class Control:
 
     async def change_machine(self, asked: dict[str, Any]) -> dict[str, Any]:
         key = self._key(str(asked["name"]))
-        machine, agents, now = self.world.machines[key], self.services.agents, time.time()
+        machine, agents, now = self.world.machines[key], self.services.agents, self.clock()
         action = asked["action"]
         match action:
             case "stop":
@@ -242,6 +297,34 @@ class Control:
         self.world.save_machine(key)
         return self._machine(key)
 
+    async def onboard(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Let a machine appear, as when somebody connects it to Arc; `machine` as in a fleet file."""
+        services, now = self.services, self.clock()
+        if services.agents.containers is not None:
+            raise ControlFailure("Machines of their own are made when the lab starts.")
+        (plan,) = fleet.plan_from_file([asked["machine"]], len(self.world.subscriptions))
+        key = plan.id.lower()
+        if key in self.world.machines:
+            raise ControlFailure(f"There is a machine {plan.id} already.")
+        if f"/subscriptions/{plan.subscription}" not in self.world.resources:
+            raise ControlFailure(f"There is no subscription {plan.subscription}.")
+        self.world.add_group(plan.subscription, plan.group, plan.location)
+        self.world.add_machine(plan, now)
+        outputs.write_known_hosts(services)
+        owner = self.world.applications[self.world.meta["owner"]]
+        occasion = Occasion(
+            operation="Microsoft.HybridCompute/machines/write",
+            resource_id=plan.id,
+            caller=owner.app_id,
+            principal_id=owner.id,
+            method="PUT",
+            correlation_id=str(uuid.uuid4()),
+            operation_id=str(uuid.uuid4()),
+        )
+        for status in (STARTED, SUCCEEDED):
+            services.activity.note(occasion, status, now)
+        return self._machine(key)
+
     def resume(self, key: str, now: float) -> None:
         """What waited for the machine goes on."""
         operations = self.services.operations
@@ -263,7 +346,7 @@ class Control:
                 setattr(machine, name, _converted(value, _AGENT[name]))
             elif name == "status":
                 properties["status"] = str(value)
-                properties["lastStatusChange"] = fleet.stamp(time.time())
+                properties["lastStatusChange"] = fleet.stamp(self.clock())
             elif name == "extensions_enabled":
                 properties["agentConfiguration"]["extensionsEnabled"] = str(_converted(value, bool)).lower()
             elif name.startswith("tags."):
@@ -294,7 +377,7 @@ class Control:
 
     async def add_principal(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A service principal or a user; with a custom role of exactly these actions, or built-in roles, at a scope."""
-        now = time.time()
+        now = self.clock()
         kind = asked.get("type") or "ServicePrincipal"
         if kind not in ("ServicePrincipal", "User"):
             raise ControlFailure(f"A principal is a ServicePrincipal or a User, not {kind!r}.")
@@ -366,9 +449,9 @@ class Control:
 
     async def add_connection(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A hybrid connection for a listener outside the lab, with a token that may listen and send."""
-        connection: HybridConnection = self.services.relay.mint(None, time.time(), asked.get("name"))
+        connection: HybridConnection = self.services.relay.mint(None, self.clock(), asked.get("name"))
         self.world.store.save("connection", connection.name, connection.to_json())
-        expiry = int(time.time()) + 3 * 3600
+        expiry = int(self.clock()) + 3 * 3600
         resource = f"http://{self.services.authority}/{connection.name}"
         return {
             "name": connection.name,

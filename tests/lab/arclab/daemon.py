@@ -27,8 +27,10 @@ from typing import Any
 from aiohttp import web
 
 from . import ca, fleet, images, outputs, specs, sshd
+from .activity_log import FAILED, SUCCEEDED, ActivityLog, Occasion
 from .agent import Agents
 from .arm import Arm
+from .clock import Clock
 from .containers import Containers, Wanted
 from .control import Control
 from .entra import Entra
@@ -36,7 +38,8 @@ from .faults import Faults
 from .journal import Journal
 from .logins import Logins
 from .observation import Observation
-from .operations import Operations
+from .operations import SUCCEEDED as ENDED_WELL
+from .operations import Operation, Operations
 from .options import Options
 from .podman import MachinesFailed
 from .providers.authorization import Authorization
@@ -44,6 +47,7 @@ from .providers.batch import Batch
 from .providers.compute import Machines
 from .providers.connectivity import Connectivity
 from .providers.extensions import Extensions
+from .providers.insights import Insights
 from .providers.resourcegraph import ResourceGraph
 from .providers.resources import Resources
 from .providers.runcommands import RunCommands
@@ -109,7 +113,8 @@ class Daemon:
         self.options = options
         self.store = Store(state_dir / "world.sqlite")
         self.world = _world(self.store, options)
-        self.journal = Journal(state_dir / "journal.jsonl")
+        self.clock = Clock(float(self.world.meta.get("ahead", 0.0)))
+        self.journal = Journal(state_dir / "journal.jsonl", self.clock)
         self.faults = Faults()
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -125,7 +130,8 @@ class Daemon:
         containers = None
         if options.backend == "podman":
             containers = Containers(self.state_dir, sshd.client_key(self.state_dir).with_suffix(".pub").read_text())
-        agents = Agents(self.state_dir, world.machines.get, pwd.getpwuid(os.geteuid()).pw_name, containers)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        agents = Agents(self.state_dir, world.machines.get, user, containers, self.clock)
         relay = Relay(
             agents,
             RelayOptions(
@@ -136,6 +142,7 @@ class Daemon:
                 profile=options.relay_profile,
             ),
             self._note,
+            self.clock,
         )
         for _key, value in self.store.load("connection"):
             connection = HybridConnection.from_json(value)
@@ -145,11 +152,15 @@ class Daemon:
         certificates = SshCertificates(load_authority(self.state_dir / "ssh_ca"), options.certificate_seconds)
         logins = None
         if containers is not None:
-            logins = Logins(world, containers, certificates, options.role_delay, self._note)
+            logins = Logins(world, containers, certificates, options.role_delay, self._note, self.clock)
+        operations = Operations(self.store, style=options.lro_style, seconds=options.operation_seconds)
+        operations.on_over = self._log_end
         return Services(
             options=options,
+            clock=self.clock,
             world=world,
-            operations=Operations(self.store, style=options.lro_style, seconds=options.operation_seconds),
+            activity=ActivityLog(self.store, tenant=world.tenant, delay=options.activity_delay),
+            operations=operations,
             faults=self.faults,
             tokens=Tokens(load_signing_key(self.state_dir / "tokens.key"), self.url, world.tenant),
             certificates=certificates,
@@ -163,6 +174,12 @@ class Daemon:
 
     def _note(self, line: dict[str, Any]) -> None:
         self.journal.write(line)
+
+    def _log_end(self, operation: Operation) -> None:
+        """The last event of an operation that took its time."""
+        if operation.occasion is not None and operation.ended is not None:
+            status = SUCCEEDED if operation.status == ENDED_WELL else FAILED
+            self.services.activity.note(Occasion(**operation.occasion), status, operation.ended)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -191,6 +208,7 @@ class Daemon:
             run_commands,
             Connectivity(services),
             ResourceGraph(services),
+            Insights(services),
         ):
             router.add(provider.routes())
         self._abandon_scripts()
@@ -205,10 +223,11 @@ class Daemon:
             url=self.url,
             latency=self.options.latency_ms / 1000,
             specs=specs.load() if self.options.check_specs else None,
+            clock=self.clock,
         )
         router.add(Batch(services, front_door, server.note_part).routes())
         control = Control(
-            services, entra, self.journal, run_commands, url=self.url, started=time.time(), stop=self.stop
+            services, front_door, entra, self.journal, run_commands, url=self.url, started=self.clock(), stop=self.stop
         )
         front = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
         back = web.AppRunner(control.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -279,7 +298,7 @@ class Daemon:
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
-            self.services.operations.settle(time.time())
+            self.services.operations.settle(self.clock())
             self.store.flush()
             self.journal.flush()
 
@@ -290,7 +309,7 @@ class Daemon:
             machine = self.world.machines.get(operation.resource.partition("/extensions/")[0])
             at_work = operation.ends_at is None and machine is not None and machine.running
             if at_work or operation.kind == "runcommand.write":
-                operations.end_at(operation, time.time())
+                operations.end_at(operation, self.clock())
 
 
 async def _main(state_dir: Path) -> None:

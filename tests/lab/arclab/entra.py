@@ -14,7 +14,6 @@ import base64
 import hashlib
 import json
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +90,7 @@ class Entra:
     def keys(self) -> Answer:
         return Answer(200, {"keys": [self.tokens.jwk]})
 
-    def instance_discovery(self, query: Mapping[str, str]) -> Answer:
+    def instance_discovery(self, query: Mapping[str, str], now: float) -> Answer:
         """Which hosts belong together: MSAL asks this before it trusts an authority."""
         host = self.tokens.url.partition("//")[2]
         tenant = self.world.tenant
@@ -99,7 +98,7 @@ class Entra:
             failure = EntraFailure(
                 400, "invalid_request", 50059, "No tenant-identifying information found in the request."
             )
-            return failure.answer(time.time())
+            return failure.answer(now)
         return Answer(
             200,
             {

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -77,12 +76,14 @@ class Logins:
         certificates: SshCertificates,
         delay: float,
         note: Callable[[dict[str, Any]], None],
+        clock: Callable[[], float],
     ) -> None:
         self.roles = DelayedRoles(world, delay)
         self._world = world
         self._containers = containers
         self._certificates = certificates
         self._note = note
+        self._clock = clock
         self._runners: list[web.AppRunner] = []
         self._provided: dict[str, set[str]] = {}
         self._pids: dict[str, int | None] = {}
@@ -111,7 +112,7 @@ class Logins:
                     request.transport.abort()
                 return web.Response(status=503)
             asked = await request.json()
-            return web.json_response(self.decide(key, str(asked["user"]), str(asked["certificate"]), time.time()))
+            return web.json_response(self.decide(key, str(asked["user"]), str(asked["certificate"]), self._clock()))
 
         return handle
 
@@ -137,7 +138,7 @@ class Logins:
 
     def look(self) -> None:
         """Give accounts to those who may log in now and have none yet."""
-        self.roles.look(time.time())
+        self.roles.look(self._clock())
         roles = self.roles.view()
         for key, container in self._containers:
             # A machine that ends at this moment is none of ours any more; the next look sees it.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +76,7 @@ class Observation:
         return running, azcmagent.load_settings(str(container.root))
 
     def _apply(self, key: str, seen: Seen, before: Seen | None) -> None:
-        services, now = self._services, time.time()
+        services, now = self._services, self._services.clock()
         machine, body = services.world.machines[key], services.world.resources[key]
         listened = machine.listens
         machine.running, settings = seen

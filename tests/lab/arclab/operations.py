@@ -32,7 +32,7 @@ CANCELED = "Canceled"
 @dataclass
 class Operation:
     """`kind` names what is done at the end, `resource` (a key) on what; `ends_at` (unix s) is `None` while nobody
-    knows."""
+    knows; `occasion` is the activity log's."""
 
     id: str
     kind: str
@@ -49,6 +49,7 @@ class Operation:
     error: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     deletes: bool = False
+    occasion: dict[str, str] | None = None
 
 
 # What an operation does when its time is over: changes the world and returns the error it ends with, if any. STILL_AT_WORK:
@@ -58,12 +59,15 @@ Finish = Callable[[Operation, float], dict[str, Any] | None]
 
 
 class Operations:
-    """All operations of a lab. `failure_of_next`: the error with which the next one to start will end (a fault)."""
+    """All operations of a lab. `failure_of_next`: the error with which the next one to start will end (a fault);
+    `occasion_of_next`: what the activity log has about it; `on_over` is told when one with an occasion has ended."""
 
     def __init__(self, store: Store, *, style: LroStyle, seconds: float) -> None:
         self.style = style
         self.seconds = seconds
         self.failure_of_next: dict[str, str] | None = None
+        self.occasion_of_next: dict[str, str] | None = None
+        self.on_over: Callable[[Operation], None] | None = None
         self._store = store
         self._finish: dict[str, Finish] = {}
         self._all: dict[str, Operation] = {}
@@ -103,8 +107,9 @@ class Operations:
             api_version=api_version,
             failure=self.failure_of_next,
             deletes=deletes,
+            occasion=self.occasion_of_next,
         )
-        self.failure_of_next = None
+        self.failure_of_next = self.occasion_of_next = None
         self._know(operation)
         return operation
 
@@ -138,19 +143,21 @@ class Operations:
         operation.ended = now
         self._running.pop(operation.id, None)
         self._store.save("operation", operation.id, asdict(operation))
+        if operation.occasion is not None and self.on_over is not None:
+            self.on_over(operation)
 
     def settle(self, now: float) -> None:
-        """End everything whose time is over."""
+        """End everything whose time is over, at its own moment."""
         while self._due and self._due[0][0] <= now:
             moment, operation_id = heapq.heappop(self._due)
             operation = self._all[operation_id]
             if operation.status == IN_PROGRESS and operation.ends_at == moment:
-                error = self._finish[operation.kind](operation, now)
+                error = self._finish[operation.kind](operation, moment)
                 if error is STILL_AT_WORK:
                     operation.ends_at = None
                     self._know(operation)
                 else:
-                    self.end(operation, now, error)
+                    self.end(operation, moment, error)
 
     # What clients see
 

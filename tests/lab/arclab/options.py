@@ -19,7 +19,8 @@ LroStyle = Literal["async", "location", "body"]
 @dataclass(frozen=True)
 class Options:
     """Times are seconds except `latency_ms`; `credential_lifetime` caps what listCredentials gives. `role_delay` is how long a
-    change of role assignments takes to reach the machines' logins.
+    change of role assignments takes to reach the machines' logins, `activity_delay` how long an event of the activity log to be
+    readable (`None`: 3 to 20 minutes, another time for each).
 
     `image` and `suite` are those of the machines of the backend `podman` for which the fleet file does not say it.
     """
@@ -48,6 +49,8 @@ class Options:
     unregistered: bool = False
     registration_seconds: float = 2.0
     fleet: str | None = None
+    activity_delay: float | None = None
+    activity_page_size: int = 200
     check_specs: bool = True
 
     @classmethod

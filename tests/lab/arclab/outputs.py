@@ -51,14 +51,18 @@ def environment(services: Services, url: str) -> dict[str, str]:
     }
 
 
+def write_known_hosts(services: Services) -> None:
+    """The host keys of all machines; one without an SSH server has no host key to be known by yet."""
+    known = {key: services.agents.host_key_public(key) for key in services.world.machines}
+    lines = (f"{key} {public}\n" for key, public in known.items() if public is not None)
+    write_private(services.state_dir / "known_hosts", "".join(lines))
+
+
 def write(services: Services, url: str) -> None:
     """Write all of them."""
     directory = services.state_dir
     private_directory(directory / "cache")
-    # A machine without an SSH server has no host key to be known by yet.
-    known = {key: services.agents.host_key_public(key) for key in services.world.machines}
-    lines = (f"{key} {public}\n" for key, public in known.items() if public is not None)
-    write_private(directory / "known_hosts", "".join(lines))
+    write_known_hosts(services)
     inventory = _INVENTORY.format(
         user=json.dumps(services.agents.user),
         key=json.dumps(str(services.agents.client_key)),

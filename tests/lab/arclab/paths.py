@@ -24,7 +24,7 @@ _SPELLING = {
         "endpoints "
         "serviceConfigurations roleAssignments roleDefinitions publishers extensionTypes versions operations "
         "operationStatus operationResults listCredentials listIngressGatewayCredentials listManagedProxyDetails "
-        "upgradeExtensions register unregister managementGroups"
+        "upgradeExtensions register unregister managementGroups Microsoft.Insights eventtypes management values"
     ).split()
 }
 

@@ -43,6 +43,7 @@ RENDEZVOUS_TIMEOUT = 30.0
 MAX_LISTENERS = 25
 CLOSE_TIMEOUT = 10.0
 STALL_TIMEOUT = 120.0
+_LOOK_AGAIN = 1.0
 
 NO_ENDPOINT = "Endpoint does not exist."
 NO_LISTENERS = "There are no listeners connected for the endpoint."
@@ -217,12 +218,15 @@ async def _deliver(source: LocalStream, end: _End, sink: web.WebSocketResponse) 
 class Relay:
     """The relay of a lab: `handle` serves `GET /$hc/{path:.*}`, `connections` are known by lower-cased names."""
 
-    def __init__(self, agents: Agents, options: RelayOptions, journal: Journal) -> None:
+    def __init__(
+        self, agents: Agents, options: RelayOptions, journal: Journal, clock: Callable[[], float] = time.time
+    ) -> None:
         self.agents = agents
         self.options = options
         self.connections: dict[str, HybridConnection] = {}
         self._minted: dict[str, str] = {}
         self._journal = journal
+        self._clock = clock
         self._random = random.Random(options.seed)
         self._streams: set[_End] = set()
         self._listeners: dict[str, list[_Listener]] = {}
@@ -286,7 +290,7 @@ class Relay:
         }
         if service_name is not None and port is not None:
             token = sas.ServiceToken(connection.machine_id or "", service_name, port, expires_on)
-            relay["serviceConfigurationToken"] = sas.issue_service_token(self.options.secret, token, time.time())
+            relay["serviceConfigurationToken"] = sas.issue_service_token(self.options.secret, token, self._clock())
         return relay
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -355,7 +359,7 @@ class Relay:
         try:
             token = sas.parse(text)
             connection = self._find(call.path)
-            if connection is None or time.time() < connection.created_at + self._lag(connection) / 2:
+            if connection is None or self._clock() < connection.created_at + self._lag(connection) / 2:
                 raise _Refused(404, NO_ENDPOINT)
             call.connection = connection
             self._check(token, connection, call.path, request)
@@ -372,7 +376,7 @@ class Relay:
             entity=connection.name,
             path=path,
             hosts=hosts,
-            now=time.time(),
+            now=self._clock(),
         )
 
     def _lag(self, connection: HybridConnection) -> float:
@@ -395,12 +399,12 @@ class Relay:
             raise _Refused(404, NO_ENDPOINT)
         restarted = self.agents.started_at.get(machine_id, 0.0) + self.options.listener_lag / 2
         attached = max(connection.created_at + self.options.listener_lag, restarted)
-        if machine is None or not machine.listens or time.time() < attached:
+        if machine is None or not machine.listens or self._clock() < attached:
             raise _Refused(404, NO_LISTENERS)
         await self._take_time(started)
         ahead = LIVE_AHEAD if self.options.profile == "live" else PLAIN_AHEAD
         try:
-            port = admitted_port(machine_id, request.headers, self.options.secret, time.time())
+            port = admitted_port(machine_id, request.headers, self.options.secret, self._clock())
             if not machine.admits(port):
                 raise _Refused(404, NO_LISTENERS)
             local = await self.agents.dial(machine_id, port, ahead)
@@ -598,10 +602,10 @@ class Relay:
         waiting: list[asyncio.Future[Any]] = [reader, listener.asked]
         try:
             while not (reader.done() or listener.asked.done()):
-                if (left := expires_on - time.time()) <= 0:
+                if (left := expires_on - self._clock()) <= 0:
                     listener.ask(*expired)
-                # A renewal moves the expiry while we wait, hence the loop.
-                await asyncio.wait(waiting, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+                # A renewal moves the expiry while we wait, and the lab's clock may be moved: hence the loop.
+                await asyncio.wait(waiting, timeout=min(max(left, 0), _LOOK_AGAIN), return_when=asyncio.FIRST_COMPLETED)
         finally:
             with contextlib.suppress(ValueError):
                 self._listeners.get(connection.name, []).remove(listener)
@@ -630,7 +634,7 @@ class Relay:
             await asyncio.sleep(0.25)
 
     def _tracking(self, call: _Call) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._clock()))
         tracking_id = f"{call.id or uuid.uuid4()}_G{self._random.randrange(64)}"
         return f"TrackingId:{tracking_id}, SystemTracker:sb://{self.options.authority}/{call.path}, Timestamp:{stamp}"
 

@@ -15,6 +15,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -73,6 +74,7 @@ class Server:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard])
+        app.on_response_prepare.append(self._date)
         router = app.router
         router.add_get("/$hc/{path:.*}", self._relay)
         router.add_route("*", "/metadata/endpoints", self._metadata)
@@ -99,6 +101,9 @@ class Server:
         except Exception:  # no traceback may reach a client
             log.exception("%s %s", request.method, request.path)
             return _json(500, _INTERNAL)
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(self.clock(), usegmt=True)
 
     # ARM
 
@@ -150,7 +155,7 @@ class Server:
         headers = {
             "x-ms-request-id": request_id,
             "x-ms-correlation-request-id": request.headers.get("x-ms-correlation-request-id", request_id),
-            "x-ms-routing-request-id": f"ARCLAB:{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}:{request_id}",
+            "x-ms-routing-request-id": f"ARCLAB:{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(self.clock()))}:{request_id}",
         }
         client_id = request.headers.get("x-ms-client-request-id")
         if client_id and request.headers.get("x-ms-return-client-request-id", "").lower() == "true":
@@ -304,7 +309,7 @@ class Server:
         return await self._login(request, lambda _form: self.entra.keys())
 
     async def _instance_discovery(self, request: web.Request) -> web.StreamResponse:
-        return await self._login(request, lambda _form: self.entra.instance_discovery(_queries(request)))
+        return await self._login(request, lambda _form: self.entra.instance_discovery(_queries(request), self.clock()))
 
     async def _managed_identity(self, request: web.Request) -> web.StreamResponse:
         def work(_form: Mapping[str, str]) -> Answer:

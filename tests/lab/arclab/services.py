@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from .activity_log import ActivityLog
 from .agent import Agents
+from .clock import Clock
 from .faults import Faults
 from .http import Answer, ArmFailure, Context
 from .logins import Logins
@@ -47,7 +49,9 @@ class Services:
     """The parts of a running lab; `spawn` starts a task that ends with it, `logins` are those to machines of their own."""
 
     options: Options
+    clock: Clock
     world: World
+    activity: ActivityLog
     operations: Operations
     faults: Faults
     tokens: Tokens
@@ -84,12 +88,12 @@ class Services:
         """One page of a list (`keys` in order), and the address of the next one."""
         start = 0
         if token := query(context, "$skiptoken"):
-            start = bisect.bisect_right(keys, _read_token(token))
+            start = bisect.bisect_right(keys, read_skip_token(token))
         end = start + self.options.page_size
         body: dict[str, Any] = {"value": [render(key) for key in keys[start:end]]}
         if end < len(keys):
             kept = {name: value for name, value in context.query.items() if name.lower() != "$skiptoken"}
-            again = urlencode({**kept, "$skiptoken": _token(keys[end - 1])}, safe="$'")
+            again = urlencode({**kept, "$skiptoken": skip_token(keys[end - 1])}, safe="$'")
             body["nextLink"] = f"{context.base_url}{context.path}?{again}"
         return Answer(200, body)
 
@@ -102,11 +106,13 @@ def query(context: Context, name: str) -> str | None:
     return None
 
 
-def _token(key: str) -> str:
+def skip_token(key: str) -> str:
+    """A `$skiptoken`: the next page begins after `key`."""
     return base64.urlsafe_b64encode(_TOKEN + key.encode()).decode()
 
 
-def _read_token(token: str) -> str:
+def read_skip_token(token: str) -> str:
+    """The key in a `$skiptoken`; ArmFailure for anything else."""
     try:
         read = base64.urlsafe_b64decode(token.encode())
     except (binascii.Error, ValueError):

@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,8 @@ class SshCertificates:
             .type(SSHCertificateType.USER)
             .key_id(guid("ssh-certificate", principal, asked.key_id, now).encode())
             .valid_principals([principal.encode()])
-            .valid_after(int(now) - _BEFORE)
+            # A real sshd judges this end, by the computer's clock, which the lab's may be ahead of.
+            .valid_after(int(min(now, time.time())) - _BEFORE)
             .valid_before(int(now + self.seconds))
         )
         for extension in _EXTENSIONS:

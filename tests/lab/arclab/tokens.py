@@ -182,6 +182,7 @@ class Tokens:
                     "verify_aud": False,
                     "verify_exp": False,
                     "verify_iat": False,
+                    "verify_nbf": False,
                     "require": ["exp", "aud", "oid"],
                 },
             )

@@ -61,6 +61,7 @@ SUPPORTED: dict[str, list[str]] = {
     "microsoft.hybridconnectivity/operations": _ENDPOINTS,
     "microsoft.authorization/roleassignments": _ASSIGNMENTS,
     "microsoft.authorization/roledefinitions": ["2015-07-01", "2018-01-01-preview", "2022-04-01", "2022-05-01-preview"],
+    "microsoft.insights/eventtypes/values": ["2014-04-01", "2015-04-01"],
     "microsoft.resourcegraph/resources": (
         "2018-09-01-preview 2019-04-01 2020-04-01-preview 2021-03-01 2021-06-01-preview 2022-10-01 2024-04-01"
     ).split(),
@@ -85,12 +86,15 @@ NAMESPACES = (
     "Microsoft.HybridCompute",
     "Microsoft.HybridConnectivity",
     "Microsoft.Authorization",
+    "Microsoft.Insights",
     "Microsoft.ResourceGraph",
     "Microsoft.Resources",
     "Microsoft.GuestConfiguration",
     "Microsoft.Compute",
 )
-ALWAYS_REGISTERED = frozenset(("microsoft.authorization", "microsoft.resourcegraph", "microsoft.resources"))
+ALWAYS_REGISTERED = frozenset(
+    ("microsoft.authorization", "microsoft.insights", "microsoft.resourcegraph", "microsoft.resources")
+)
 
 
 def location(text: str) -> str:

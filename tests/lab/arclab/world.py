@@ -109,7 +109,7 @@ class World:
         for number, subscription in enumerate(ids, 1):
             self._add_subscription(subscription, number)
         for group, location in dict.fromkeys(((one.subscription, one.group), one.location) for one in plans):
-            self._add_group(*group, location)
+            self.add_group(*group, location)
         for one in plans:
             self.add_machine(one, now)
         owner = Principal(guid("owner", "object"), guid("owner", "app"), "arclab", secrets=[_secret()])
@@ -172,7 +172,7 @@ class World:
             },
         )
 
-    def _add_group(self, subscription: str, name: str, location: str) -> None:
+    def add_group(self, subscription: str, name: str, location: str) -> None:
         path = f"/subscriptions/{subscription}/resourceGroups/{name}"
         if path.lower() not in self.resources:
             self.put(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import time
 from typing import Any
 
 from ..aadsshlogin import INSTALL, REMOVE, is_it, reason
@@ -317,13 +316,13 @@ class Extensions:
     async def _install(self, operation: Operation, extension: dict[str, Any], container: Container) -> None:
         error = await self._change(extension, container, INSTALL)
         if operation.status == IN_PROGRESS:
-            now = time.time()
+            now = self.services.clock()
             self._settle(extension, now, error)
             self.services.operations.end(operation, now, error)
 
     async def _remove(self, operation: Operation, extension: dict[str, Any], container: Container) -> None:
         error = await self._change(extension, container, REMOVE)
-        now = time.time()
+        now = self.services.clock()
         if error is None:
             self.world.delete(operation.resource)
         else:
@@ -350,7 +349,7 @@ class Extensions:
         async def one(extension: dict[str, Any]) -> None:
             container = self._to_change(extension)
             if container is not None and extension["properties"]["provisioningState"] == "Succeeded":
-                self._settle(extension, time.time(), await self._change(extension, container, INSTALL))
+                self._settle(extension, self.services.clock(), await self._change(extension, container, INSTALL))
 
         await asyncio.gather(*map(one, extensions))
 

@@ -20,7 +20,6 @@ import pwd
 import re
 import shutil
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,7 +185,7 @@ class RunCommands:
         if command is None or operation.status != IN_PROGRESS:
             return
         properties = command["properties"]
-        started = time.time()
+        started = self.services.clock()
         view = properties["instanceView"]
         view.update(executionState="Running", startTime=stamp(started))
         self.world.put(command["id"], command)
@@ -202,8 +201,8 @@ class RunCommands:
             }
         else:
             ended = await self._execute(operation, properties)
-        self._show_end(operation, ended, time.time(), failed=False)
-        self.services.operations.end(operation, time.time())
+        self._show_end(operation, ended, self.services.clock(), failed=False)
+        self.services.operations.end(operation, self.services.clock())
 
     async def _execute(self, operation: Operation, properties: dict[str, Any]) -> dict[str, Any]:
         digest = hashlib.sha256(operation.id.encode()).hexdigest()[:16]

@@ -9,8 +9,10 @@ The answers are scripted below `requests`, so that azure-core's own policies tak
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
+from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -346,3 +348,21 @@ def test_an_answer_that_was_mangled_on_its_way_is_asked_for_again(arm, slept):
     answer(arm, "GET", 200, {"ok": True})
     assert arm.get("/thing", VERSION, doing="x: cannot") == {"ok": True}
     assert slept == [1, 2, 4]
+
+
+def test_the_time_of_azure_is_that_of_its_latest_answer_and_no_proxys(arm):
+    known = []
+    for status, more in (
+        (200, {"x_ms_request_id": "1", "Date": "Sat, 21 Nov 2026 10:00:00 GMT"}),
+        (403, {"x_ms_request_id": "2", "Date": "Sat, 21 Nov 2026 10:00:07 GMT"}),
+        (404, {"Date": "Sat, 21 Nov 2020 10:00:08 GMT"}),
+        (200, {"x_ms_request_id": "3", "Date": "noon"}),
+        (200, {"x_ms_request_id": "4"}),
+    ):
+        arm.script.reset()
+        known.append(arm.azure_time)
+        answer(arm, "GET", status, error("ResourceNotFound") if status == 404 else {}, **more)
+        with contextlib.suppress(ArmError):
+            arm.get("/thing", VERSION, doing="x: cannot read")
+    told = [datetime(2026, 11, 21, 10, 0, second, tzinfo=UTC) for second in (0, 7)]
+    assert [*known, arm.azure_time] == [None, told[0], *[told[1]] * 4]
