@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import pytest
 
-from ansible_collections.arcfleet.ssh.plugins.module_utils._drift import left, report
+from ansible_collections.arcfleet.ssh.plugins.module_utils._drift import kinds, left, report, unsettled
+from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import InputError
 
 SSH = MappingProxyType({"service_name": "SSH", "port": 22})
 OTHER = {"service_name": "SSH", "port": 2222}
@@ -34,10 +35,13 @@ def entry(action="none", before=SSH, after=SSH, **more):
     }
 
 
-def made(*entries, mode="report", kind="machines", **more):
+BEGUN, ENDED = "2026-11-21T08:00:00+00:00", "2026-11-21T08:00:09+00:00"
+
+
+def made(*entries, mode="report", kind="machines", about=MappingProxyType({}), **more):
     results = [{kind: {f"/id/{number}": found}} for number, found in enumerate(entries)]
     findings = {"service_configuration": results, **more}
-    return report(findings, mode=mode, begun="2026-11-21T08:00:00+00:00", ended="2026-11-21T08:00:09+00:00")
+    return report(findings, mode=mode, begun=BEGUN, ended=ENDED, **about)
 
 
 def status(*entries, **more):
@@ -69,6 +73,9 @@ def test_the_shape_is_a_contract():
         "mode": "report",
         "begun": "2026-11-21T08:00:00+00:00",
         "ended": "2026-11-21T08:00:09+00:00",
+        "runner": None,
+        "reading": None,
+        "held_back": None,
         "summary": {"total": 1, "in_order": 0, "drifted": 1, "repaired": 0, "failed": 0, "skipped": 0},
         "drift_left": True,
         "problems": [],
@@ -88,6 +95,8 @@ def test_the_shape_is_a_contract():
                 ],
                 "failure": None,
                 "skip_reason": None,
+                "verified": None,
+                "held_back": None,
             }
         },
         "subscriptions": {},
@@ -144,3 +153,102 @@ def test_what_is_the_matter_in_sentences():
         "web04": "web04: service configuration should not be there.",
     }
     assert left(made(entry("create", None, SSH), mode="repair")) == {}
+
+
+def test_machines_that_nobody_had_to_read_are_in_order_since_they_were_verified():
+    earlier = "2026-11-21T07:00:00+00:00"
+    known = {key: {"name": key, "host": key, "verified": earlier} for key in ("/ID/0", "/id/7")}
+    told = made(entry("create", None, SSH), entry(), about={"unchanged": known})
+    assert told["summary"] == {"total": 3, "in_order": 2, "drifted": 1, "repaired": 0, "failed": 0, "skipped": 0}
+    assert {key: found["verified"] for key, found in told["machines"].items()} == {
+        "/id/0": None,
+        "/id/1": BEGUN,
+        "/id/7": earlier,
+    }
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"verified": "yesterday"}, {"verified": None}, {"verified": "2026-11-21T08:00:00"}, "x"]
+)
+def test_a_machine_is_not_in_order_without_a_time_when_it_was(known):
+    with pytest.raises(InputError, match="unchanged says of /id/1 no time"):
+        made(about={"unchanged": {"/id/1": known}})
+
+
+def test_a_machine_that_was_left_alone_in_a_repair_stays_drifted_with_the_reason():
+    reason = "It is outside its maintenance window."
+    asked = {"deferred": {"/ID/0": reason, "/id/2": reason}}
+    told = made(entry("create", None, SSH), entry("create", None, SSH), entry(), mode="repair", about=asked)
+    assert [found["status"] for found in told["machines"].values()] == ["drifted", "repaired", "in_order"]
+    assert [found["held_back"] for found in told["machines"].values()] == [reason, None, None]
+    assert told["drift_left"]
+    assert left(told) == {"web01": f"web01: service configuration is missing. Not repaired: {reason}"}
+
+
+def test_what_a_look_found_is_left_unless_a_repair_took_its_place():
+    missing = [{"machines": {f"/id/{number}": entry("create", None, SSH) for number in range(3)}}]
+    asked = {"looked": {"service_configuration": missing}, "held_back": "Too many machines would change."}
+    told = made(entry("create", None, SSH), {**entry(failure=FAILURE)}, mode="repair", about=asked)
+    assert told["held_back"] == "Too many machines would change." and told["drift_left"]
+    found = {key: (entry["status"], len(entry["drift"])) for key, entry in told["machines"].items()}
+    assert found == {"/id/0": ("repaired", 1), "/id/1": ("failed", 1), "/id/2": ("drifted", 1)}
+
+
+def test_a_repair_that_went_half_the_way_tells_both_halves():
+    endpoint = {"action": "create", "before": None, "after": {"type": "default"}}
+    looked = [{"machines": {"/id/0": entry("create", None, SSH, endpoint=endpoint)}}]
+    half = {"name": "web01", "action": "create", "changed": True, "endpoint": endpoint, "failure": FAILURE}
+    told = made(half, mode="repair", about={"looked": {"service_configuration": looked}})
+    steps = {step["resource"]: step["repaired"] for step in told["machines"]["/id/0"]["drift"]}
+    assert steps == {"endpoint": True, "service_configuration": False}
+    assert told["machines"]["/id/0"]["status"] == "failed"
+
+
+def test_what_a_run_repaired_that_did_not_come_to_its_end_is_told_by_the_next():
+    missing = entry("create", None, SSH)
+    # The run that was stopped was about to repair these; one of them had to wait.
+    begun = made(missing, missing, missing, missing, about={"deferred": {"/id/3": "Not its time."}})
+    now = [{"machines": {"/id/0": entry(), "/id/1": missing, "/id/3": entry()}}]
+    told = report({"service_configuration": now}, mode="report", begun=BEGUN, ended=ENDED, unfinished=begun)
+    found = {
+        key: (entry["status"], [step["repaired"] for step in entry["drift"]]) for key, entry in told["machines"].items()
+    }
+    assert found == {"/id/0": ("repaired", [True]), "/id/1": ("drifted", [False]), "/id/3": ("in_order", [])}
+    assert set(unsettled(told, begun)["machines"]) == {"/id/2"}, "which nobody has seen since"
+
+
+def test_what_a_stopped_run_did_to_a_machine_that_cannot_be_read_now_is_not_known_yet():
+    begun = made(entry("create", None, SSH))
+    told = report(
+        {"service_configuration": [{"machines": {"/id/0": entry(failure=FAILURE)}}]},
+        mode="repair",
+        begun=BEGUN,
+        ended=ENDED,
+        unfinished=begun,
+    )
+    assert told["machines"]["/id/0"]["drift"] == [] and set(unsettled(told, begun)["machines"]) == {"/id/0"}
+
+
+def test_what_was_told_of_half_a_repair_is_not_told_again():
+    endpoint = {"action": "create", "before": None, "after": {"type": "default"}}
+    begun = made(entry("create", None, SSH, endpoint=endpoint))
+    half = {"name": "web01", "action": "create", "changed": True, "endpoint": endpoint, "failure": FAILURE}
+    told = made(half, mode="repair", about={"unfinished": begun})
+    (pending,) = unsettled(told, begun)["machines"].values()
+    assert [step["resource"] for step in pending["drift"]] == ["service_configuration"]
+
+
+def test_a_difference_that_is_told_twice_counts_once():
+    again = [{"machines": {"/id/0": entry("create", None, SSH)}}]
+    told = report({"service_configuration": again * 2}, mode="repair", begun=BEGUN, ended=ENDED)
+    assert len(told["machines"]["/id/0"]["drift"]) == 1
+
+
+def test_drift_is_counted_by_kind_the_most_frequent_first():
+    endpoint = {"action": "create", "before": None, "after": {"type": "default"}}
+    told = made(entry("create", None, SSH, endpoint=endpoint), entry("create", None, SSH), entry("update", OTHER, SSH))
+    assert list(kinds(told).items()) == [
+        (("service_configuration", "create"), 2),
+        (("endpoint", "create"), 1),
+        (("service_configuration", "update"), 1),
+    ]
