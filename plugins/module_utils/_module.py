@@ -119,11 +119,12 @@ class ArcModule:
         *,
         check: Callable[[Target], None] = lambda target: None,
         before: Before = lambda run, targets: None,
+        also: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Do `work` for each target and exit.
 
         `check` sees every target before the first request, and may refuse it; `before` is called once, after the login, to read
-        what is better read for the whole fleet at once.
+        what is better read for the whole fleet at once; `also` makes what is returned beside the targets.
         """
         try:
             self._check_run_options()
@@ -143,7 +144,7 @@ class ArcModule:
             self._module.fail_json(
                 msg=f"Unexpected {type(exc).__name__}: {redact(str(exc))}. Please report this with the version of arcfleet.ssh."
             )
-        self._exit(targets, outcomes, pace)
+        self._exit(targets, outcomes, pace, also())
 
     def _work(self, pace: Pace, targets: Sequence[Target], work: Work, before: Before) -> Mapping[str, Outcome]:
         run = self._begin(pace)
@@ -201,8 +202,10 @@ class ArcModule:
             register=self._registrations.ensure if self.params.get("register_provider") else None,
         )
 
-    def _exit(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome], pace: Pace) -> None:
-        result = report(targets, outcomes, kind=self.kind)
+    def _exit(
+        self, targets: Sequence[Target], outcomes: Mapping[str, Outcome], pace: Pace, also: Mapping[str, Any]
+    ) -> None:
+        result = {**report(targets, outcomes, kind=self.kind), **also}
         self._add_registrations(result)
         result["pacing"] = {
             "requests": pace.requests,
