@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How do other people's collections get here without Galaxy?
 
-    .venv/bin/python tests/tools/community.py      those that our roles use, for the virtual environment whose Python runs this
+    .venv/bin/python tests/tools/community.py      those that our roles use, for the virtual environment whose Python runs this, and awx.awx
 
 The community package of the Python package index holds them all (over 500 MB unpacked): the wanted ones are taken out of its wheel,
 without tests and documentation. Nothing of it is committed or shipped.
@@ -24,6 +24,8 @@ from pathlib import Path
 COLLECTIONS = ("ansible.posix", "ansible.windows", "community.general")
 # The community package that goes with an ansible-core, and the Python that pip has to pretend to be to get it.
 PACKAGES = {"2.19": ("ansible==12.3.0", "3.11"), "2.21": ("ansible==14.5.0", "3.12")}
+# No part of the later ones, and no dependency: whoever sets AWX up has it.
+AWX, AWX_PACKAGE = "awx.awx", PACKAGES["2.19"]
 _NOT_NEEDED = ("tests/", "docs/", "changelogs/", ".github/", ".azure-pipelines/")
 _TIMEOUT = 900.0
 
@@ -60,14 +62,16 @@ def unpack(package: str, python: str, names: Sequence[str], place: Path) -> None
 def ensure() -> None:
     """The collections that our roles use are in this virtual environment; a stamp says so when all are."""
     core = importlib.metadata.version("ansible-core")
-    package, python = PACKAGES[".".join(core.split(".")[:2])]
+    own = PACKAGES[".".join(core.split(".")[:2])]
+    sources = {own: [*COLLECTIONS, AWX]} if own == AWX_PACKAGE else {own: [*COLLECTIONS], AWX_PACKAGE: [AWX]}
     place = Path(sys.prefix, "collections")
-    stamp, wanted = place / "community.json", [package, *COLLECTIONS]
+    stamp, wanted = place / "community.json", [[package, *names] for (package, _python), names in sources.items()]
     if stamp.exists() and json.loads(stamp.read_text("utf-8")) == wanted:
         return
-    print(f"Taking {', '.join(COLLECTIONS)} out of the package {package.replace('==', ' ')} (once)", flush=True)
     stamp.unlink(missing_ok=True)
-    unpack(package, python, COLLECTIONS, place)
+    for (package, python), names in sources.items():
+        print(f"Taking {', '.join(names)} out of the package {package.replace('==', ' ')} (once)", flush=True)
+        unpack(package, python, names, place)
     stamp.write_text(json.dumps(wanted), "utf-8")
 
 
