@@ -175,6 +175,18 @@ options:
       - The file with the machines' host keys, with O(connection=relay), instead of OpenSSH's usual ones.
       - Host keys are known by the lower-cased resource id.
     type: path
+  proxy_binary:
+    description:
+      - Hand connections over to Microsoft's SSH proxy, with O(connection=relay), instead of the collection's own helper carrying them.
+      - The path of the program, or V(find) for the newest one that C(az ssh) has placed in C(~/.clientsshproxy) of the user who
+        connects. Nothing is downloaded.
+      - It is refused when others than that user and root may change it, and when its name tells a version before 1.3.022941 or none.
+      - Such a connection ends when the credentials do that it began with, after three hours at most.
+    type: str
+  proxy_digest:
+    description:
+      - The digest of O(proxy_binary), C(sha256:) and 64 hexadecimal digits. Any other program is refused.
+    type: str
 seealso:
   - name: SSH access to Azure Arc-enabled servers
     description: What has to be set up in Azure and on the machines.
@@ -283,6 +295,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ..module_utils._auth import AuthOptions, TokenSource
 from ..module_utils._errors import ArcError, InputError
 from ..module_utils._names import unique_names
+from ..module_utils._relay._handover import DIGEST, FIND
 from ..plugin_utils._hosts import HOSTNAMES, Certificate, HostVars, Relay, grouping, machine_of
 from ..plugin_utils._listing import Listing, Query, from_arm, from_resource_graph
 
@@ -385,6 +398,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise InputError(
                 "ssh_auth: agent and ssh_private_key_file exclude each other.", hint="Leave one of them out."
             )
+        binary, digest = self.get_option("proxy_binary"), self.get_option("proxy_digest")
+        if digest and not (binary and DIGEST.fullmatch(digest)):
+            raise InputError(
+                "proxy_digest is sha256: and 64 hexadecimal digits, and needs proxy_binary.",
+                hint="Write the digest that `sha256sum` tells behind sha256:.",
+            )
         return Relay(
             python=sys.executable or "python3",
             helper=HELPER,
@@ -395,6 +414,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             known_hosts_file=self.get_option("ssh_known_hosts_file"),
             certificate=self._certificate(auth) if login == "entra" else None,
             agent=login == "agent",
+            proxy_binary=os.path.abspath(os.path.expanduser(binary)) if binary and binary != FIND else binary,
+            proxy_digest=digest,
         )
 
     def _certificate(self, auth: Mapping[str, Any]) -> Certificate:

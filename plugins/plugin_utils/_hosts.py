@@ -176,7 +176,7 @@ class Relay:
     `python` and `helper` are the interpreter and the path of the helper; `auth` are the login's options that are no
     secrets, by their names in the inventory; `private_key_file`, `known_hosts_file` and `user` may be absent. With a
     `certificate`, machines that are not known to run Windows are logged in to with that and as its principal; `agent`
-    leaves the keys to ssh-agent.
+    leaves the keys to ssh-agent. `proxy_binary` and `proxy_digest` are options of the helper.
     """
 
     def __init__(
@@ -191,8 +191,11 @@ class Relay:
         known_hosts_file: str | None = None,
         certificate: Certificate | None = None,
         agent: bool = False,
+        proxy_binary: str | None = None,
+        proxy_digest: str | None = None,
     ) -> None:
-        options = [part for name, value in sorted(auth.items()) for part in (f"--{name.replace('_', '-')}", value)]
+        given = [*sorted(auth.items()), ("proxy_binary", proxy_binary), ("proxy_digest", proxy_digest)]
+        options = [part for name, value in given if value for part in (f"--{name.replace('_', '-')}", value)]
         # The command is read by a shell, after ssh has replaced its own tokens: `%p` is the only one that is meant.
         command = f"{shlex.join([python, helper, *options])} --resource-id ".replace("%", "%%")
         # A word in quotation marks whose end is still to come.

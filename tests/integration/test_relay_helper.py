@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +18,7 @@ from typing import Any
 import pytest
 
 from arclab.client import Lab
-from on_lab import module, start_ssh
+from on_lab import COLLECTIONS, ansible, environment, module, start_ssh
 
 # It is our own code's doing on any ansible-core.
 pytestmark = pytest.mark.one_core
@@ -78,6 +82,35 @@ def test_short_lived_credentials_are_renewed(start: Start) -> None:
     lab.clear_journal()
     assert ssh(lab, machine, "true")[0] == 0
     assert len(requests_of(lab, "/listCredentials")) == 1
+
+
+def test_a_written_configuration_outlives_credentials_and_logins(start: Start, tmp_path: pathlib.Path) -> None:
+    # Hours of life in seconds: credentials end after two, a token counts as old when it has less than 300 left.
+    lab = start(machines=1, listener_lag=0, credential_lifetime=2, token_lifetime=302)
+    enable(lab)
+    file = tmp_path / "arcfleet.conf"
+    options = {"path": str(file), "include": False, "control_persist": "no"}
+    variables = json.dumps({f"arc_connection_{name}": value for name, value in options.items()})
+    ansible(lab, "ansible-playbook", "arcfleet.ssh.connect", "-e", variables)
+    written = file.read_bytes()
+    (name,) = [line.split()[1] for line in written.decode().splitlines() if line.startswith("Host ")]
+    for life in range(4):
+        time.sleep(2.1 if life else 0)
+        lab.clear_journal()
+        done = subprocess.run(
+            ["ssh", "-F", str(file), name, "echo in"],
+            env=environment(lab),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "in\n"), done.stderr
+        # Nothing of what was kept would do.
+        assert requests_of(lab, "/oauth2/v2.0/token")
+        assert requests_of(lab, "/listCredentials")
+    assert file.read_bytes() == written
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_first_connection_waits_for_the_listener(start: Start) -> None:
@@ -239,3 +272,45 @@ def test_a_proxy_that_is_not_there_is_named(start: Start, variable: str) -> None
     assert status == 255
     assert "the proxy 127.0.0.1:9 cannot be connected to (Connection refused)" in said
     assert "hunter2" not in said
+
+
+# Carries bytes with what it is handed, as Microsoft's does.
+STAND_IN = f"""#!{sys.executable}
+import base64, json, os, sys, time
+sys.path.insert(0, {str(COLLECTIONS)!r})
+from ansible_collections.arcfleet.ssh.plugins.module_utils._relay import _credentials, _dial, _main, _pump
+handed = json.loads(base64.b64decode(os.environ["SSHPROXY_RELAY_INFO"]))
+if [*handed] != ["relay"] or sys.argv[1:] != ["-p", "22"]:
+    raise SystemExit(f"called with {{sys.argv}}")
+os.write(2, b"handed over\\n")
+opened = _dial.Dialler(os.environ).open(_credentials.parse(handed, "stand-in", time.time()), 22, time.monotonic() + 20)
+with _main._calm(0, 1) as alarm:
+    _pump.Pump(opened[0], 0, 1, early=opened[1], alarm=alarm, watch=None).run()
+"""
+
+
+def test_microsofts_proxy_takes_over(start: Start) -> None:
+    lab = start(machines=1, listener_lag=0)
+    enable(lab)
+    (machine,) = lab.machines()
+    home = pathlib.Path(environment(lab)["HOME"])
+    processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(os.uname().machine, os.uname().machine)
+    status, _out, said = ssh(lab, machine, "true", helper=("--proxy-binary", "find"))
+    assert status == 255
+    assert f"{machine['name']}: there is no SSH proxy of Microsoft for" in said
+    place = home / ".clientsshproxy"
+    place.mkdir()
+    for version in ("1_3_017634", "1_3_026973"):
+        binary = place / f"sshProxy_{sys.platform}_{processor}_{version}"
+        binary.write_text(STAND_IN)
+        binary.chmod(0o755)
+    data = os.urandom(300_000)
+    assert ssh(lab, machine, "cat", data=data, helper=("--proxy-binary", "find")) == (0, data, "handed over\n")
+    digest = f"sha256:{hashlib.sha256(STAND_IN.encode()).hexdigest()}"
+    pinned = ("--proxy-binary", str(binary), "--proxy-digest", digest)
+    assert ssh(lab, machine, "cat", data=data, helper=pinned) == (0, data, "handed over\n")
+    binary.write_text(STAND_IN.replace("handed over", "somebody else's"))
+    status, _out, said = ssh(lab, machine, "true", helper=pinned)
+    assert status == 255
+    assert f"{machine['name']}: {binary} is not run: its digest is sha256:" in said
+    assert "somebody" not in said

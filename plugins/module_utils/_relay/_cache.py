@@ -53,8 +53,8 @@ class Cache:
             return None
         return content if isinstance(content, dict) else None
 
-    def read_bytes(self, name: str) -> bytes | None:
-        """The file's content; `None` for one that is missing, or of another owner or mode."""
+    def read_bytes(self, name: str, *, largest: int = _LARGEST) -> bytes | None:
+        """The file's content, its first `largest` bytes at most; `None` for one that is missing, or of another owner or mode."""
         try:
             handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
         except OSError:
@@ -63,7 +63,7 @@ class Cache:
             if not _is_private(os.fstat(handle), stat.S_ISREG):
                 return None
             with open(handle, "rb", closefd=False) as file:
-                return file.read(_LARGEST)
+                return file.read(largest)
         except OSError:
             return None
         finally:
@@ -73,11 +73,11 @@ class Cache:
         """Replace `name`. A reader sees the old file or the new one, even if this process dies here."""
         self.write_bytes(name, json.dumps(content).encode())
 
-    def write_bytes(self, name: str, data: bytes) -> None:
-        """Replace `name` by a file with this content, as `write` does."""
+    def write_bytes(self, name: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Replace `name` by a file with this content, as `write` does; `mode` for one that is no secret but a program."""
         draft = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
         try:
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._handle)
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=self._handle)
             try:
                 with open(handle, "wb") as file:
                     file.write(data)

@@ -18,12 +18,25 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
-    from .._arm import Arm
     from .._errors import ArmError
     from .._ids import MachineId
     from ._cache import Cache
+
+    class Asked(Protocol):
+        """What of ARM is needed here; `_arm.Arm` tells what it does."""
+
+        def post(
+            self,
+            path: str,
+            api_version: str,
+            body: Mapping[str, Any] | None = None,
+            *,
+            query: Mapping[str, str] | None = None,
+            doing: str,
+        ) -> dict[str, Any]: ...
+
 
 API_VERSION = "2023-03-15"
 ACTION = "Microsoft.HybridConnectivity/endpoints/listCredentials/action"
@@ -185,7 +198,7 @@ def load(cache: Cache, key: str, service: str, cloud: str) -> Credentials | None
 
 
 def ensure(
-    arm_factory: Callable[[], Arm],
+    arm_factory: Callable[[], Asked],
     cache: Cache,
     machine: MachineId,
     service: str,
@@ -228,7 +241,7 @@ def _good(found: Credentials | None, refused: Credentials | None, minimum_life: 
     return found
 
 
-def _fetch(arm: Arm, machine: MachineId, service: str) -> Credentials:
+def _fetch(arm: Asked, machine: MachineId, service: str) -> Credentials:
     from .._errors import ArmError
 
     try:

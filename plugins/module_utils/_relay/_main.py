@@ -24,11 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .._arm import Arm
     from ._certificates import State
     from ._credentials import Credentials
-    from ._login import SharedLogin
     from ._refusal import Login
+    from ._shortcut import Shortcut
 
 FAILED, WRONG_USE = 255, 2
 
@@ -44,7 +43,11 @@ _OPTIONS = {
     "service": ("SSH|WAC", "the service configuration to use (default SSH)"),
     "timeout": ("SECONDS", "how long to keep trying (default 180)"),
     "cache-dir": ("DIR", "where credentials rest (default $XDG_CACHE_HOME/arcfleet/relay)"),
-    "proxy-binary": ("PATH", "hand over to Microsoft's SSH proxy at PATH"),
+    "proxy-binary": (
+        "PATH|find",
+        "hand over to Microsoft's SSH proxy at PATH, or to the newest that az ssh has placed",
+    ),
+    "proxy-digest": ("sha256:HEX", "run that proxy only if this is its digest"),
     "certificate": ("NAME", "keep this SSH certificate good; ssh waits for that with ProxyUseFdpass=yes"),
 }
 _AUTH_OPTIONS = {
@@ -142,6 +145,13 @@ def _check(arguments: Arguments) -> None:
 
         if not NAME.fullmatch(arguments["certificate"]):
             raise UsageError("--certificate takes the name that the inventory gives")
+    if arguments["proxy-digest"]:
+        from ._handover import DIGEST
+
+        if not arguments["proxy-binary"]:
+            raise UsageError("--proxy-digest needs --proxy-binary")
+        if not DIGEST.fullmatch(arguments["proxy-digest"]):
+            raise UsageError("--proxy-digest takes sha256: and 64 hexadecimal digits")
     try:
         good = 0 < arguments.timeout < 86400
     except ValueError:
@@ -167,7 +177,7 @@ class Session:
         self._arguments = arguments
         self._cache = cache
         self._environ = environ
-        self._arm: Arm | None = None
+        self._arm: Shortcut | None = None
         self._cloud = arguments["cloud-environment"] or environ.get("AZURE_CLOUD_ENVIRONMENT") or "AzureCloud"
 
     def current(self) -> Credentials:
@@ -213,28 +223,25 @@ class Session:
         )
         return credentials
 
-    def _log_in(self) -> Arm:
+    def _log_in(self) -> Shortcut:
         if self._arm is None:
-            import logging
-
-            from .._arm import Arm
             from .._auth import AuthOptions
-            from ._login import SharedLogin
+            from ._shortcut import Shortcut
 
-            # azure-identity logs its failures as well, in paragraphs; what they come to is said once, by `fail`.
-            logging.getLogger().addHandler(logging.NullHandler())
-            login: SharedLogin = SharedLogin(AuthOptions.from_params(self._arguments.auth, self._environ), self._cache)
-            self._arm = Arm(login, connections=1)
+            options = AuthOptions.from_params(self._arguments.auth, self._environ)
+            self._arm = Shortcut(options, self._cache, self._environ)
         return self._arm
 
 
 def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink: int = 1) -> int:
     """Connect and copy until the end; the exit status. Raises ArcError."""
     from . import _dial
+    from ._host_key import HostKey
     from ._pump import Pump
     from ._repetition import AT_ONCE, BEFORE_A_TASK, Note
     from ._repetition import sentence as lost
 
+    ssh = os.getppid()
     with _ssh_waiting(arguments, source, sink):
         cache = Cache(arguments["cache-dir"])
         certificate = _good_certificate(arguments, cache, environ)
@@ -244,7 +251,10 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
         _refuse(*lost(arguments.machine))
     login = _login(arguments, cache, session, certificate) if certificate else None
     if arguments["proxy-binary"]:
-        _hand_over(arguments["proxy-binary"], arguments, session.for_long(), environ)
+        from . import _handover
+
+        binary = _handover.program(arguments["proxy-binary"], arguments["proxy-digest"], arguments.machine, cache)
+        _handover.become(binary, arguments.machine, arguments.port, session.for_long(), environ)
     with _while_wanted(source) if login else contextlib.nullcontext():
         relay, early = _dial.connect(
             session,
@@ -256,8 +266,8 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
             detail=tell if "verbose" in arguments.flags else _silence,
         )
     with contextlib.closing(relay), _calm(source, sink) as alarm:
-        watch = login.requests.see if login else None
-        pump = Pump(relay, source, sink, early=early, alarm=alarm, watch=watch)
+        key = HostKey(arguments.machine, ssh, then=login.requests.see if login else None)
+        pump = Pump(relay, source, sink, early=early, alarm=alarm, watch=key.sent, watch_back=key.received)
         ending = pump.run()
     if login and login.was_refused(ending.clean):
         tell(" ".join(login.refusal()))
@@ -320,23 +330,6 @@ def _while_wanted(source: int) -> contextlib.AbstractContextManager[None]:
     from ._passing import while_wanted
 
     return while_wanted(source)
-
-
-def _hand_over(binary: str, arguments: Arguments, credentials: Credentials, environ: Mapping[str, str]) -> None:
-    """Become Microsoft's proxy: port by `-p`, credentials in the environment, as `az ssh` starts it. Returns never."""
-    import base64
-    import json
-
-    from .._errors import InputError
-
-    blob = base64.b64encode(json.dumps({"relay": credentials.relay()}).encode("ascii")).decode("ascii")
-    try:
-        os.execve(binary, [binary, "-p", str(arguments.port)], {**environ, "SSHPROXY_RELAY_INFO": blob})
-    except OSError as exc:
-        raise InputError(
-            f"{arguments.machine}: {binary} cannot be run ({exc.strerror}).",
-            hint="--proxy-binary takes the path of Microsoft's SSH proxy, made executable; or leave it out.",
-        ) from exc
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ class Pump:
     """Copies between `source`/`sink` (non-blocking descriptors) and a WebSocket on `channel`; `early` came already.
 
     A byte on the descriptor `alarm` (see signal.set_wakeup_fd) ends it in good order. `watch` is shown what comes from
-    `source`, until it returns False.
+    `source`, and nothing when that has enough, `watch_back` what comes from the relay, each until it returns False.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Pump:
         alarm: int | None = None,
         framer: Framer | None = None,
         watch: Callable[[memoryview], bool] | None = None,
+        watch_back: Callable[[memoryview], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel = channel
@@ -118,6 +119,7 @@ class Pump:
         self._clock = clock
         self._framer = framer or Framer()
         self._watch = watch
+        self._watch_back = watch_back
         self._frames = Frames()
         self._receive = memoryview(bytearray(_RECEIVE))
         self._frame = memoryview(bytearray(HEADER + LARGEST_PAYLOAD))
@@ -243,6 +245,8 @@ class Pump:
     def _close(self, code: int, patience: float) -> None:
         """Say good-bye, once, and wait at most `patience` seconds for the answer."""
         if self._closing is None:
+            if self._watch is not None and self._ending is None:
+                self._watch(self._payload[:0])
             self._send(self._framer.control(CLOSE, close_payload(code)))
             self._closing = self._clock() + patience
         self._closing = min(self._closing, self._clock() + patience)
@@ -279,6 +283,8 @@ class Pump:
         try:
             for opcode, payload in self._frames.feed(data):
                 if opcode == BINARY:
+                    if self._watch_back is not None and not self._watch_back(payload):
+                        self._watch_back = None
                     self._undelivered.append(payload)
                 elif opcode == PING:
                     # With a backlog, one answer is enough: RFC 6455, 5.5.3 allows to answer the latest only.

@@ -29,7 +29,7 @@ SIGNATURE = 224
 
 # A packet before encryption begins is shorter than this (RFC 4253, 6.1), and so is everything that is sent until then.
 _LONGEST_PACKET = 35000
-_LONGEST_OPENING = 65536
+LONGEST_OPENING = 65536
 _NEW_KEYS = 21
 
 
@@ -50,9 +50,9 @@ class Requests:
         size = len(data)
         if self._opening is not None:
             self._opening += data
-            encrypted = _encrypted(self._opening)
+            encrypted = encrypted_size(self._opening)
             if encrypted is None:
-                return len(self._opening) < _LONGEST_OPENING
+                return len(self._opening) < LONGEST_OPENING
             self._opening, size = None, encrypted
         if size < self._offer:
             return True
@@ -64,7 +64,7 @@ class Requests:
         return True
 
 
-def _encrypted(opening: bytearray) -> int | None:
+def encrypted_size(opening: bytearray) -> int | None:
     """How many of ssh's first bytes are encrypted; `None` before its NEWKEYS is there."""
     position = opening.find(b"\n") + 1
     while position and position + 6 <= len(opening):

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import json
+import os
 import pathlib
 import warnings as warnings_module
 from collections.abc import Iterator, Mapping
@@ -212,6 +213,13 @@ def test_relay_variables(site: Site) -> None:
     assert data.get_host("db01").vars["ansible_shell_type"] == "powershell"
 
 
+@pytest.mark.parametrize(("given", "binary"), [("find", "find"), ("~/p", os.path.expanduser("~/p"))])
+def test_connections_can_be_handed_over_to_microsofts_proxy(site: Site, given: str, binary: str) -> None:
+    digest = "sha256:" + "0" * 64
+    found = site.parse(connection="relay", proxy_binary=given, proxy_digest=digest).get_host("web01").vars
+    assert f"--proxy-binary {binary} --proxy-digest {digest} " in found["ansible_ssh_common_args"]
+
+
 @pytest.mark.parametrize("secret", [{"secret": "abc"}, {"oidc_token": "abc"}])
 def test_a_file_that_holds_a_secret_cannot_ask_for_the_relay(site: Site, secret: Mapping[str, str]) -> None:
     with pytest.raises(AnsibleParserError, match="AZURE_SECRET") as caught:
@@ -383,6 +391,8 @@ def test_the_garbage_collector_rests_without_templates_and_is_left_as_it_was(
         ({"source": "csv"}, "source"),
         ({"connection": "direct"}, "connection"),
         ({"auth_source": "magic"}, "auth_source"),
+        ({"connection": "relay", "proxy_binary": "find", "proxy_digest": "sha256:0"}, "64 hexadecimal digits"),
+        ({"connection": "relay", "proxy_digest": "sha256:" + "0" * 64}, "needs proxy_binary"),
         ({"auth_source": "credential_file", "profile": "no such"}, "credential file|no profile"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import InputError
 from ansible_collections.arcfleet.ssh.plugins.module_utils._ids import MachineId
 from ansible_collections.arcfleet.ssh.plugins.module_utils._names import alias
+from ansible_collections.arcfleet.ssh.plugins.module_utils._ssh_config import entry, render
 from ansible_collections.arcfleet.ssh.plugins.plugin_utils._hosts import (
     GROUPINGS,
     Certificate,
@@ -213,6 +214,22 @@ def test_the_helper_gets_machine_port_and_login_but_no_token_is_misread() -> Non
         "22",
         "--once",
     ]
+
+
+def test_the_helper_is_told_of_microsofts_proxy() -> None:
+    made = relay(auth={"tenant": "t"}, proxy_binary="/my bin/100%", proxy_digest="sha256:ab")
+    assert argv(made.variables(machine(), "linux"))[2:8] == [
+        "--tenant",
+        "t",
+        "--proxy-binary",
+        "/my bin/100%",
+        "--proxy-digest",
+        "sha256:ab",
+    ]
+    # People who use plain ssh get the same.
+    arguments = made.variables(machine(), "linux")["ansible_ssh_common_args"]
+    written = render([entry(["web01"], machine(), arguments)], control_path=None, control_persist="no")
+    assert " --proxy-binary '/my bin/100%%' --proxy-digest sha256:ab " in written
 
 
 @pytest.mark.parametrize("value", HOSTILE)

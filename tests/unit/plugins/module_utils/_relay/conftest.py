@@ -12,9 +12,10 @@ import contextlib
 import pathlib
 import ssl
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from relay_double import Authority, Helper, RelayDouble, Script
+from relay_double import Authority, Helper, ProxyDouble, RelayDouble, Script
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,17 @@ def helper(tmp_path: pathlib.Path, authority: Authority) -> Iterator[Helper]:
         with contextlib.suppress(OSError):
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[..., ProxyDouble]]:
+    """`proxy(**options)` starts a double."""
+    doubles: list[ProxyDouble] = []
+
+    def start(**options: Any) -> ProxyDouble:
+        doubles.append(ProxyDouble(**options))
+        return doubles[-1]
+
+    yield start
+    for double in doubles:
+        double.close()

@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import select
 import socket
 import ssl
 import subprocess
@@ -137,6 +138,15 @@ class Peer:
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
 
+    def read_body(self) -> bytes:
+        """The body of the request that was read."""
+        return self._take(int(self.headers["content-length"]))
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.stream.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
     def read_frame(self) -> tuple[int, bytes]:
         """Opcode and payload; a client's frame must be masked and whole."""
         first, second = self._take(2)
@@ -219,6 +229,81 @@ class RelayDouble:
         for thread in self._threads:
             thread.join(5)
         assert not self.failures, self.failures
+
+
+def bridge(one: socket.socket, other: socket.socket) -> None:
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    threading.Thread(target=copy, args=(one, other), daemon=True).start()
+    threading.Thread(target=copy, args=(other, one), daemon=True).start()
+
+
+class ProxyDouble:
+    """An HTTP proxy that knows CONNECT, with a login and TLS if wanted."""
+
+    def __init__(self, *, login: str | None = None, context: ssl.SSLContext | None = None, answer: bytes = b"") -> None:
+        self.targets: list[str] = []
+        self._login = login
+        self._context = context
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _dummy = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            stream = self._context.wrap_socket(client, server_side=True) if self._context else client
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += stream.recv(4096)
+        except OSError:
+            return
+        self.targets.append(data.split()[1].decode())
+        if self._answer:
+            stream.sendall(self._answer)
+            stream.close()
+        elif self._login and f"Proxy-Authorization: {self._login}".encode() not in data:
+            stream.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            stream.close()
+        else:
+            host, _dummy, port = self.targets[-1].partition(":")
+            relay = socket.create_connection((host, int(port)))
+            stream.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            if isinstance(stream, ssl.SSLSocket):
+                _bridge_tls(stream, relay)
+            else:
+                bridge(stream, relay)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def _bridge_tls(stream: ssl.SSLSocket, relay: socket.socket) -> None:
+    """In one thread, as a TLS connection may not be used by two."""
+    while True:
+        ready = [stream] if stream.pending() else select.select([stream, relay], [], [], 5)[0]
+        if not ready:
+            return
+        for source, sink in ((stream, relay), (relay, stream)):
+            if source in ready:
+                data = source.recv(65536)
+                if not data:
+                    return
+                sink.sendall(data)
 
 
 def make_credentials(port: int = 443, *, now: float | None = None, life: int = 10800) -> _credentials.Credentials:

@@ -21,7 +21,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from relay_double import ACCESS_KEY, CONNECTION, SERVICE_TOKEN, Authority, Peer, RelayDouble, frame, make_credentials
+from relay_double import (
+    ACCESS_KEY,
+    CONNECTION,
+    SERVICE_TOKEN,
+    Authority,
+    Peer,
+    ProxyDouble,
+    RelayDouble,
+    bridge,
+    frame,
+    make_credentials,
+)
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import ArcError, ConnectionFailed
 from ansible_collections.arcfleet.ssh.plugins.module_utils._relay import _dial, _tls
@@ -445,7 +456,7 @@ def test_a_certificate_for_another_name_is_refused(authority: Authority, relay: 
         def forward() -> None:
             for _dummy in range(2):
                 client, _dummy = listener.accept()
-                _bridge(client, socket.create_connection(("127.0.0.1", double.port)))
+                bridge(client, socket.create_connection(("127.0.0.1", double.port)))
 
         threading.Thread(target=forward, daemon=True).start()
         with pytest.raises(Answer, match="certificate is not valid") as refused:
@@ -635,7 +646,7 @@ def test_a_handshake_that_stalls_gets_company_too(authority: Authority, relay: R
         def serve() -> None:
             mute, _dummy = front.accept()
             client, _dummy = front.accept()
-            _bridge(client, socket.create_connection(("127.0.0.1", double.port)))
+            bridge(client, socket.create_connection(("127.0.0.1", double.port)))
             mute.close()
 
         threading.Thread(target=serve, daemon=True).start()
@@ -687,94 +698,6 @@ def test_nobody_there() -> None:
 
 
 # --- proxies ---------------------------------------------------------------------------------------------------------
-
-
-def _bridge(one: socket.socket, other: socket.socket) -> None:
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    threading.Thread(target=copy, args=(one, other), daemon=True).start()
-    threading.Thread(target=copy, args=(other, one), daemon=True).start()
-
-
-class ProxyDouble:
-    """An HTTP proxy that knows CONNECT, with a login and TLS if wanted."""
-
-    def __init__(self, *, login: str | None = None, context: ssl.SSLContext | None = None, answer: bytes = b"") -> None:
-        self.targets: list[str] = []
-        self._login = login
-        self._context = context
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                client, _dummy = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            stream = self._context.wrap_socket(client, server_side=True) if self._context else client
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += stream.recv(4096)
-        except OSError:
-            return
-        self.targets.append(data.split()[1].decode())
-        if self._answer:
-            stream.sendall(self._answer)
-            stream.close()
-        elif self._login and f"Proxy-Authorization: {self._login}".encode() not in data:
-            stream.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            stream.close()
-        else:
-            host, _dummy, port = self.targets[-1].partition(":")
-            relay = socket.create_connection((host, int(port)))
-            stream.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            if isinstance(stream, ssl.SSLSocket):
-                _bridge_tls(stream, relay)
-            else:
-                _bridge(stream, relay)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-def _bridge_tls(stream: ssl.SSLSocket, relay: socket.socket) -> None:
-    """In one thread, as a TLS connection may not be used by two."""
-    while True:
-        ready = [stream] if stream.pending() else select.select([stream, relay], [], [], 5)[0]
-        if not ready:
-            return
-        for source, sink in ((stream, relay), (relay, stream)):
-            if source in ready:
-                data = source.recv(65536)
-                if not data:
-                    return
-                sink.sendall(data)
-
-
-@pytest.fixture
-def proxy() -> Iterator[Callable[..., ProxyDouble]]:
-    doubles: list[ProxyDouble] = []
-
-    def start(**options: Any) -> ProxyDouble:
-        doubles.append(ProxyDouble(**options))
-        return doubles[-1]
-
-    yield start
-    for double in doubles:
-        double.close()
 
 
 def test_the_proxy_is_used(authority: Authority, relay: Relay, proxy: Callable[..., ProxyDouble]) -> None:

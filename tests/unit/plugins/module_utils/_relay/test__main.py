@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -30,7 +31,10 @@ from relay_double import (
     prefill,
 )
 
+from ansible_collections.arcfleet.ssh.plugins.module_utils._auth import AuthOptions
 from ansible_collections.arcfleet.ssh.plugins.module_utils._relay import _main
+from ansible_collections.arcfleet.ssh.plugins.module_utils._relay._cache import Cache
+from ansible_collections.arcfleet.ssh.plugins.module_utils._relay._login import Kept, Resting
 
 Relay = Callable[..., RelayDouble]
 
@@ -84,6 +88,8 @@ def test_auth_options_are_those_of_the_collection_without_its_secrets() -> None:
         (["--resource-id", "x", "--port", "22", "--timeout", "soon"], "no number of seconds"),
         (["--resource-id", "x", "--port", "22", "--timeout", "nan"], "no number of seconds"),
         (["--resource-id", "x", "--port", "22", "--timeout", "-1"], "no number of seconds"),
+        (["--resource-id", "x", "--port", "22", "--proxy-digest", "sha256:0"], "needs --proxy-binary"),
+        (["--resource-id", "x", "--port", "22", "--proxy-binary", "x", "--proxy-digest", "md5:0"], "64 hexadecimal"),
         (["--secret=hunter2"], "unknown argument '--secret'"),
         (["web01"], "unknown argument"),
     ],
@@ -329,6 +335,28 @@ def test_a_warm_start_imports_no_ballast(tmp_path: pathlib.Path, authority: Auth
     assert loaded & ballast == set()
 
 
+def test_a_start_with_a_login_that_rests_imports_nothing_of_azure(helper: Helper, relay: Relay) -> None:
+    def both(peer: Peer) -> None:
+        if peer.head.startswith(b"GET "):
+            echo(peer)
+            return
+        peer.read_body()
+        peer.answer(200, json.dumps({"relay": make_credentials(double.port).relay()}).encode())
+
+    double = relay(both)
+    options = AuthOptions.from_params({}, helper.environment)
+    kept = Kept("T0KEN", int(time.time()) + 3600, ["x"], f"https://127.0.0.1:{double.port}")
+    Resting(options, Cache(str(helper.cache))).keep(kept)
+    helper.environment["PYTHONPROFILEIMPORTTIME"] = "1"
+    status, out, said = helper.run("--verbose", data=b"hello")
+    assert (status, out) == (0, b"hello")
+    assert [peer.head.split()[0] for peer in double.requests] == [b"POST", b"GET"]
+    loaded = {line.rpartition("|")[2].strip() for line in said.splitlines()}
+    assert "arcfleet_ssh._relay._shortcut" in loaded
+    ballast = {"azure.core", "azure.identity", "azure.mgmt.core", "email", "http.client", "logging", "msal", "requests"}
+    assert loaded & ballast == set()
+
+
 def test_the_helper_stays_small(helper: Helper, relay: Relay) -> None:
     data = os.urandom(1 << 16)
     process = helper.start(port=relay(echo).port)
@@ -369,6 +397,20 @@ def test_the_proxy_binary_takes_over(helper: Helper, tmp_path: pathlib.Path) -> 
     assert arguments == "['-p', '22'"
     assert received.strip() == "SSH-2.0"
     assert json.loads(base64.b64decode(blob)) == {"relay": credentials.relay()}
+
+
+def test_a_proxy_binary_that_is_pinned_runs_from_its_copy(helper: Helper, tmp_path: pathlib.Path) -> None:
+    prefill(helper.cache, make_credentials(443))
+    binary = _stand_in(tmp_path)
+    digest = hashlib.sha256(binary.read_bytes()).hexdigest()
+    pinned = ("--proxy-binary", str(binary), "--proxy-digest")
+    status, out, said = helper.run(*pinned, f"sha256:{digest}", data=b"SSH-2.0")
+    assert (status, said) == (0, "")
+    assert out.startswith(b"['-p', '22'] ")
+    assert (helper.cache / f"proxy-{digest}").exists()
+    status, out, said = helper.run(*pinned, f"sha256:{'0' * 64}", data=b"SSH-2.0")
+    assert (status, out) == (255, b"")
+    assert f"web01: {binary} is not run: its digest is sha256:{digest}" in said
 
 
 def test_credentials_for_the_proxy_binary_last(helper: Helper, tmp_path: pathlib.Path) -> None:
