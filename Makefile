@@ -58,6 +58,10 @@ sanity: setup-all ## ansible-test sanity
 bench: setup-all ## measure beside other tools and write docs/benchmarks.md; takes over an hour, alone on the machine
 	@$(in_venv) python tests/bench
 
+.PHONY: soak
+soak: setup-all ## thirty days of drift in a fleet of a hundred, and what the reports tell of it; a part of `make bench`
+	@$(in_venv) python tests/bench soak
+
 .PHONY: build
 build: setup-all ## the collection's artifact, in build/, checked
 	@$(gates) build

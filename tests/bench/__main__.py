@@ -30,7 +30,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parent / folder) for folder in ("lab", "in
 import report
 from harness import Settings
 
-BENCHES = ("limits", "control_plane", "inventory", "connect", "plain_ssh")
+BENCHES = ("limits", "control_plane", "inventory", "connect", "plain_ssh", "soak")
 BROKEN, MISSED = 1, 3
 log = logging.getLogger("bench")
 

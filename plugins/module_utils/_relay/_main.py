@@ -255,7 +255,7 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
 
         binary = _handover.program(arguments["proxy-binary"], arguments["proxy-digest"], arguments.machine, cache)
         _handover.become(binary, arguments.machine, arguments.port, session.for_long(), environ)
-    with _while_wanted(source) if login else contextlib.nullcontext():
+    with _while_wanted(source, None if login else ssh):
         relay, early = _dial.connect(
             session,
             arguments.machine,
@@ -267,7 +267,9 @@ def run(arguments: Arguments, environ: Mapping[str, str], source: int = 0, sink:
         )
     with contextlib.closing(relay), _calm(source, sink) as alarm:
         key = HostKey(arguments.machine, ssh, then=login.requests.see if login else None)
-        pump = Pump(relay, source, sink, early=early, alarm=alarm, watch=key.sent, watch_back=key.received)
+        # Windows Admin Center speaks another protocol.
+        watch, watch_back = (key.sent, key.received) if arguments.service == SERVICES[0] else (None, None)
+        pump = Pump(relay, source, sink, early=early, alarm=alarm, watch=watch, watch_back=watch_back)
         ending = pump.run()
     if login and login.was_refused(ending.clean):
         tell(" ".join(login.refusal()))
@@ -326,10 +328,10 @@ def _refuse(message: str, hint: str) -> None:
     raise ConnectionFailed(message, hint=hint)
 
 
-def _while_wanted(source: int) -> contextlib.AbstractContextManager[None]:
+def _while_wanted(source: int, ssh: int | None) -> contextlib.AbstractContextManager[None]:
     from ._passing import while_wanted
 
-    return while_wanted(source)
+    return while_wanted(source, ssh)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import select
 import socket
 import stat
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,15 +52,18 @@ def held_back(source: int = 0, sink: int = 1) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def while_wanted(source: int = 0) -> Iterator[None]:
-    """End with ssh while it waits for the relay. ssh ends its ProxyCommand itself, but not a process that it does not know."""
+def while_wanted(source: int = 0, parent: int | None = None) -> Iterator[None]:
+    """End with ssh while it waits for the relay: one that is killed leaves its ProxyCommand behind.
+
+    `parent`: the process whose end it is, when the end of `source` alone may be no more than the end of what somebody had to say.
+    """
     left, leave = os.pipe()
 
     def watch() -> None:
         poll = select.poll()
         poll.register(source, getattr(select, "POLLRDHUP", select.POLLHUP))
         poll.register(left, select.POLLIN)
-        if left not in dict(poll.poll()):
+        if left not in dict(poll.poll()) and (parent is None or _ended(parent)):
             os._exit(255)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -71,3 +75,12 @@ def while_wanted(source: int = 0) -> Iterator[None]:
         watcher.join()
         os.close(left)
         os.close(leave)
+
+
+def _ended(parent: int) -> bool:
+    """Whether the parent is gone, or is about to: it lets go of everything before."""
+    for _look in range(10):
+        if os.getppid() != parent:
+            return True
+        time.sleep(0.1)
+    return False

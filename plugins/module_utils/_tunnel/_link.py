@@ -189,10 +189,9 @@ async def _hear(stream: asyncio.StreamReader, said: list[bytes]) -> None:
 
 
 async def end(process: Any) -> None:
-    """End a process and those that it started: ssh ends its ProxyCommand only when it is connected already."""
+    """End a process; a helper that it started ends with it."""
     if process.returncode is not None:
         return
-    helpers = _children(process.pid)
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     ended = asyncio.ensure_future(process.wait())
@@ -201,16 +200,3 @@ async def end(process: Any) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await ended
-    for helper in helpers:
-        # Still the same one: who has lost its parent has not been replaced in these few milliseconds.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(helper, signal.SIGTERM)
-
-
-def _children(pid: int) -> list[int]:
-    """The processes that a process started, where the system tells (Linux)."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []
