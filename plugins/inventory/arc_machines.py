@@ -135,8 +135,9 @@ options:
     description:
       - With V(relay), hosts get the variables that let plain OpenSSH reach them through the relay - C(ansible_host),
         which becomes an alias of no meaning to DNS, C(ansible_port), C(ansible_user),
-        C(ansible_ssh_private_key_file), C(ansible_ssh_common_args), C(ansible_ssh_timeout) and
-        C(ansible_ssh_retries), for Windows also C(ansible_shell_type=powershell). Nothing else has to be set up on
+        C(ansible_ssh_private_key_file), C(ansible_ssh_common_args), C(ansible_ssh_timeout),
+        C(ansible_ssh_retries) and C(ansible_ssh_host_key_checking), which is on whatever the controller's
+        configuration says, for Windows also C(ansible_shell_type=powershell). Nothing else has to be set up on
         the controller.
       - With V(none), no such variables are set.
     type: str

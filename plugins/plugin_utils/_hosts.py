@@ -214,6 +214,8 @@ class Relay:
             "ansible_port": port,
             "ansible_ssh_timeout": SSH_TIMEOUT,
             "ansible_ssh_retries": SSH_RETRIES,
+            # AWX switches this off for all hosts; here it is what makes the machine at the far end the one that is meant.
+            "ansible_ssh_host_key_checking": True,
         }
         if user:
             self._common["ansible_user"] = user

@@ -218,7 +218,10 @@ def test_scheduled_runs_find_repair_report_and_rest(start):
 
 def test_a_repair_that_would_change_too_much_changes_nothing_until_somebody_confirms(start):
     lab = start(machines=8)
-    _output, report = enforce(lab, rc=2)
+    in_the_way = lab.state_dir / "file"
+    in_the_way.touch()
+    output, report = enforce(lab, "-e", f"arc_enforcement_history={in_the_way}", rc=2)
+    assert f"cannot be added to the history {in_the_way}" in output, "what cannot be written stops nothing else"
     assert writes(lab) == [] and report["held_back"].startswith("8 of 8 machines would be changed")
     assert set(statuses(report).values()) == {"drifted"} and "arc_enforcement_confirmed=true" in report["held_back"]
     _output, report = enforce(lab, "-e", "arc_enforcement_confirmed=true")

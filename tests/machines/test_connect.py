@@ -62,7 +62,7 @@ def test_the_first_connection_is_verified_and_a_key_that_changed_is_taken_when_a
     lab.shell("web01", "rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh")
     refused = log_in(lab, folder, "web01")
     assert refused.returncode == 255
-    assert "machines/web01" in refused.stderr
+    assert "machines/web01" in refused.stderr and "arc_connection_host_keys_of=web01" in refused.stderr
     said = connect(lab, folder, "web01:db01", rc=2)
     assert "web01" in said
     assert log_in(lab, folder, "web01").returncode == 255

@@ -194,6 +194,7 @@ def test_ssh_reaches_the_machine_through_the_helper() -> None:
         "ansible_ssh_private_key_file": "~/.ssh/k",
         "ansible_ssh_timeout": 200,
         "ansible_ssh_retries": 1,
+        "ansible_ssh_host_key_checking": True,
     }
 
 
