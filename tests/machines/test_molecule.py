@@ -17,7 +17,9 @@ import pytest
 from arclab.client import stop
 
 # With ARCFLEET_STEPS=some, as in `make test`, the newest scenario stands for all: what the others verify, tests beside this one do too.
-SCENARIOS = ("arc_entra_login", "arc_agent", "arc_sshd")[: 1 if os.environ.get("ARCFLEET_STEPS") == "some" else None]
+SCENARIOS = ("arc_enforcement", "arc_entra_login", "arc_agent", "arc_sshd")[
+    : 1 if os.environ.get("ARCFLEET_STEPS") == "some" else None
+]
 EXTENSIONS = pathlib.Path(__file__).resolve().parents[2] / "extensions"
 BIN = pathlib.Path(sys.prefix, "bin")
 
@@ -65,4 +67,4 @@ def environment(home, ephemeral):
 
 def test_no_scenario_is_forgotten():
     there = {path.parent.name for path in EXTENSIONS.glob("molecule/*/molecule.yml")}
-    assert there == {"arc_entra_login", "arc_agent", "arc_sshd"}
+    assert there == {"arc_enforcement", "arc_entra_login", "arc_agent", "arc_sshd"}

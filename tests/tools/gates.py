@@ -188,7 +188,7 @@ def machines(log: Log) -> None:
     if steps == "some":
         log.left_out += [
             "three of four steps before which a run can be killed: `make test-machines` tries each",
-            "two of three Molecule scenarios: `make test-machines` runs them",
+            "three of four Molecule scenarios: `make test-machines` runs them",
         ]
 
 
