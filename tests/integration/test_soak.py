@@ -13,7 +13,7 @@ import os
 import pytest
 from soaking import Day, Soak
 
-DAYS = int(os.environ.get("ARCFLEET_SOAK_DAYS", "3"))
+DAYS = int(os.environ.get("ARCFLEET_SOAK_DAYS", "2"))
 
 
 @pytest.mark.one_core

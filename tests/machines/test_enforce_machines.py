@@ -46,33 +46,31 @@ def test_a_first_run_brings_even_a_machine_without_openssh_in_order(lab):
     assert lab.shell("new01", "systemctl is-active ssh").stdout.strip() == "active"
 
 
-def test_then_nothing_is_left_to_do(lab):
-    _done, found = enforce(lab, "report")
-    assert {machine["status"] for machine in found.values()} == {"in_order"}
-
-
-def test_what_was_changed_on_a_machine_is_reported_then_mended(lab):
-    lab.shell("web01", f"sed -i 's/^MaxStartups.*/MaxStartups 1:2:3/' {DROP_IN} && systemctl reload ssh")
+def test_what_was_changed_on_a_machine_is_reported_and_changed_by_nobody(lab):
     lab.shell("db01", "/opt/azcmagent/bin/azcmagent config set proxy.bypass ARM")
-    lab.shell("new01", f"rm {DROP_IN} && systemctl reload ssh")
+    lab.shell("new01", f"sed -i 's/^MaxStartups.*/MaxStartups 1:2:3/' {DROP_IN} && systemctl reload ssh")
     everything = (
-        "cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/* /var/opt/azcmagent/localconfig.json 2>/dev/null || true"
+        "cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/* /var/opt/azcmagent/localconfig.json 2>/dev/null; true"
     )
     before = {name: lab.shell(name, everything).stdout for name in ("web01", "db01", "new01")}
     _done, found = enforce(lab, "report", rc=2)
-    drifted = {name: resources(machine) for name, machine in found.items() if machine["status"] == "drifted"}
-    assert drifted == {"web01": {"sshd"}, "db01": {"agent"}, "new01": {"sshd"}}
-    assert {name: lab.shell(name, everything).stdout for name in before} == before, "a report changes nothing"
-    _done, found = enforce(lab, "repair")
-    assert {name for name, machine in found.items() if machine["status"] == "repaired"} == set(drifted)
-    _done, found = enforce(lab, "report")
-    assert {machine["status"] for machine in found.values()} == {"in_order"}
+    assert {name: (machine["status"], resources(machine)) for name, machine in found.items()} == {
+        "web01": ("in_order", set()),
+        "db01": ("drifted", {"agent"}),
+        "new01": ("drifted", {"sshd"}),
+    }
+    assert {name: lab.shell(name, everything).stdout for name in before} == before
 
 
-def test_a_machine_that_does_not_answer_is_named_and_stops_nobody(lab):
+def test_then_it_is_mended_and_a_machine_that_does_not_answer_stops_nobody(lab):
     # Connections that are still open would let the run in, and it would start the server again.
     lab.shell("web01", "systemctl stop ssh; pkill -x sshd; true")
-    lab.shell("new01", f"rm {DROP_IN}")
     done, found = enforce(lab, "repair", rc=2)
-    assert found["web01"]["status"] == "failed" and found["new01"]["status"] == "repaired"
+    assert {name: machine["status"] for name, machine in found.items()} == {
+        "web01": "failed",
+        "db01": "repaired",
+        "new01": "repaired",
+    }
     assert "web01" in found["web01"]["failure"]["message"] and "PLAY RECAP" in done.stdout
+    assert "MaxStartups 100:30:300" in lab.shell("new01", f"cat {DROP_IN}").stdout
+    assert "Arc" in lab.shell("db01", "/opt/azcmagent/bin/azcmagent config get proxy.bypass").stdout

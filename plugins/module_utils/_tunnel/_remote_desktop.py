@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How does a program for remote desktops learn where to connect?
 
-Pure. FreeRDP takes it as arguments (xfreerdp(1)); Microsoft's programs take a file, whose properties are documented under "Supported RDP
-properties" (learn.microsoft.com). No password is in either: all of them ask for it. Private to arcfleet.ssh.
+Pure. FreeRDP takes it as arguments (xfreerdp(1)); Microsoft's programs take a file. Its properties `full address` and `username` are documented under
+"Supported RDP properties" (learn.microsoft.com); `prompt for credentials` and `authentication level` are inferred from the properties of the ActiveX
+control and from the files that mstsc writes. No password is in either: all of them ask for it. Private to arcfleet.ssh.
 """
 
 from __future__ import annotations
