@@ -22,8 +22,18 @@ from arclab.client import Lab
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 
 
+# The files whose tests take minutes, the longest first: whatever begins last is waited for.
+LONGEST = ("arc_sshd_port", "arc_sshd_chaos", "disable", "arc_sshd", "arc_entra_login", "bootstrap", "enforce_machines")
+
+
+def _rank(item: pytest.Item) -> int:
+    name = item.path.stem.removeprefix("test_")
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root or podman there are no such machines."""
+    """The longest files first. Without root or podman there are no such machines."""
+    items.sort(key=_rank)
     if (obstacle := podman.obstacle()) is not None:
         for item in items:
             item.add_marker(pytest.mark.skip(reason=obstacle))

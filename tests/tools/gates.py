@@ -138,8 +138,8 @@ def house(log: Log) -> None:
 def pytest(log: Log, folder: str, python: pathlib.Path, *how: str, more: Mapping[str, str] | None = None) -> None:
     """Run the tests of a folder in several processes; what skips itself is told with its reason."""
     cores = os.cpu_count() or 1
-    # The tests on the lab wait for it most of the time, and those on machines for timers; there a computer has room for some thirty.
-    workers = {"integration": 2 * cores, "machines": 5}.get(folder, cores)
+    # The tests on the lab wait for it most of the time, and those on machines for timers; there a computer has room for some twenty-five.
+    workers = {"integration": 2 * cores, "machines": 4}.get(folder, cores)
     env = {"PATH": f"{python.parent}{os.pathsep}{log.env['PATH']}", **(more or {})}
     chosen = ["-n", str(max(workers, 2)), "--color=no", *how]
     try:
@@ -184,7 +184,8 @@ def machines(log: Log) -> None:
     images(log)
     steps = "all" if sys.argv[1:] == ["machines"] else "some"
     # The tests of a file share their machines.
-    pytest(log, "machines", BIN / "python", "--dist", "loadfile", more={"ARCFLEET_STEPS": steps})
+    how = ("--dist", "loadfile", "--no-loadscope-reorder")
+    pytest(log, "machines", BIN / "python", *how, more={"ARCFLEET_STEPS": steps})
     if steps == "some":
         log.left_out += [
             "three of four steps before which a run can be killed: `make test-machines` tries each",
