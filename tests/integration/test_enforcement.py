@@ -216,6 +216,7 @@ def test_scheduled_runs_find_repair_report_and_rest(start):
         assert (lab.state_dir / "enforcement" / name).stat().st_size > 0
 
 
+@pytest.mark.one_core
 def test_a_repair_that_would_change_too_much_changes_nothing_until_somebody_confirms(start):
     lab = start(machines=8)
     in_the_way = lab.state_dir / "file"

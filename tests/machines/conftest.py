@@ -9,6 +9,7 @@ They cost about two seconds a lab and a minute once for each Debian (the images 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ def _rank(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first. Without root or podman there are no such machines."""
     items.sort(key=_rank)
+    if os.environ.get("ARCFLEET_STEPS") == "some":
+        for item in items:
+            if item.get_closest_marker("takes_minutes"):
+                item.add_marker(pytest.mark.skip(reason="it takes minutes: `make test-machines` runs it"))
     if (obstacle := podman.obstacle()) is not None:
         for item in items:
             item.add_marker(pytest.mark.skip(reason=obstacle))

@@ -114,6 +114,7 @@ def test_the_second_run_finds_nothing_to_do(lab, moved):
         assert differences(there[name], look(lab, name)) == {}
 
 
+@pytest.mark.takes_minutes
 def test_a_run_with_the_old_port_changes_nothing_and_names_the_port(lab, moved):
     there = look(lab, "web01")
     late = run(lab, ["web01"], [MOVE], rc=None)
@@ -142,6 +143,7 @@ def test_absent_moves_back_and_leaves_nothing(lab, logins, before, moved):
         assert logins.possible(name)
 
 
+@pytest.mark.takes_minutes
 def test_what_does_not_work_is_rolled_back_and_said(lab, logins, before):
     lab.shell("agent01", f"{AZCMAGENT} config set incomingconnections.ports 22")
     lab.shell(

@@ -184,6 +184,7 @@ def test_enable_follows(lab):
     assert changes(run(lab, "enable")) == 0
 
 
+@pytest.mark.takes_minutes
 def test_a_machine_that_goes_away_in_between_can_be_worked_on_again(lab):
     keys = "/root/.ssh/authorized_keys"
     lab.shell("web01", ["sh", "-c", "cat > /root/gone.sh; chmod +x /root/gone.sh"], stdin=GONE)

@@ -179,10 +179,15 @@ def images(log: Log) -> None:
     log.note = ", ".join(images.SUITES)
 
 
+def machines_wholly() -> bool:
+    """Whether nothing of these tests is left out: they were asked for by themselves."""
+    return sys.argv[1:] == ["machines"]
+
+
 def machines(log: Log) -> None:
     """The tests on Linux machines of their own."""
     images(log)
-    steps = "all" if sys.argv[1:] == ["machines"] else "some"
+    steps = "all" if machines_wholly() else "some"
     # The tests of a file share their machines.
     how = ("--dist", "loadfile", "--no-loadscope-reorder")
     pytest(log, "machines", BIN / "python", *how, more={"ARCFLEET_STEPS": steps})
@@ -229,6 +234,15 @@ def on_other_core(folder: str, *how: str) -> Callable[[Log], None]:
         pytest(log, folder, ROOT / f".venv-{other_core()[0]}" / "bin" / "python", *how)
 
     return run
+
+
+def machines_on_other_core(log: Log) -> None:
+    """What Ansible does with its own connections to machines, on the other ansible-core."""
+    if not machines_wholly():
+        raise NotRun("`make test-machines` runs it")
+    other_core_packages(log)
+    python = ROOT / f".venv-{other_core()[0]}" / "bin" / "python"
+    pytest(log, "machines/test_everything.py", python, "--dist", "loadfile")
 
 
 # ---- ansible-test
@@ -376,6 +390,7 @@ GATES = [
     Gate("unit tests", "units", units, alone=True),
     Gate("integration tests", "integration", integration, alone=True),
     Gate("tests on machines of their own", "machines", machines, alone=True),
+    Gate("other core: Ansible's features on machines", "machines", machines_on_other_core, alone=True),
     Gate("make bench, quickly", "bench", program(sys.executable, "tests/bench", "--quick"), alone=True),
     Gate("artifact", "build", ships_alone),
     Gate("galaxy-importer", "importer", importer),
