@@ -36,6 +36,8 @@ _LONGEST = timedelta(days=30)
 class LookModule(ArcModule):
     """A module whose machines may have anything as their desired state."""
 
+    common: Mapping[str, Any] = {"machines": {"type": "list", "elements": "dict", "required": True}}
+
     def _targets(self) -> list[Target]:
         targets: dict[str, Target] = {}
         for entry in self.params["machines"]:

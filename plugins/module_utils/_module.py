@@ -94,7 +94,7 @@ class ArcModule:
     ) -> None:
         self._machine_option = machine_option
         self._overrides = {name: {**options[name], "default": None} for name in overrides}
-        if "machines" in self.common:
+        if "name" in self.common:
             conditions["mutually_exclusive"] = [("machines", machine_option), ("machines", "resource_group")]
         self._module = AnsibleModule(
             argument_spec={**AUTH_OPTIONS, **self.common, **RUN_OPTIONS, **options},

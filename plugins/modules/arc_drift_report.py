@@ -122,8 +122,8 @@ options:
     type: str
   unfinished:
     description:
-      - The file that a run leaves behind when it does not come to its end. Before its repair begins, a run writes there what it is about to repair, with this option
-        and O(path) the same; nothing else is written then. A report that finds the file tells what had been repaired, and removes it.
+      - The file that a run leaves behind when it does not come to its end. Before its repair begins, a run writes there what it is about to repair, with this
+        option and O(path) the same; nothing else is written then. A report that finds the file tells what had been repaired, and removes it.
     type: path
 extends_documentation_fragment:
   - arcfleet.ssh._attributes

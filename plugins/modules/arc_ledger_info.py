@@ -162,7 +162,6 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._look import Look, Lo
 def main() -> None:
     module = LookModule(
         {
-            "machines": {"type": "list", "elements": "dict", "required": True},
             "kinds": {"type": "list", "elements": "str", "default": []},
             "path": {"type": "path", "required": True},
             "full_every": {"type": "int", "default": 86400},

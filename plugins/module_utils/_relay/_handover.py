@@ -126,7 +126,7 @@ def _check_owner(machine: str, path: str, status: os.stat_result) -> None:
             "It has to belong to you or root, and nobody else may write to it: chmod go-w mends the mode.",
         )
     # Where a link to it is, somebody could put another link.
-    for folder in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
+    for folder in (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))):
         place = os.stat(folder)
         if _is_others(place) and not place.st_mode & stat.S_ISVTX:
             raise _refused(

@@ -160,8 +160,8 @@ def _trend(body: ET.Element, points: Sequence[Point]) -> None:
     )
     _in(chart, "title", f"From {points[0].begun} to {points[-1].begun}; the highest bar is {highest:,} machines")
     for number, run in enumerate(points):
-        bar, bottom = _in(chart, "g"), float(_HEIGHT)
-        _in(bar, "title", f"{run.begun}: {_told(run)}")
+        column, bottom = _in(chart, "g"), float(_HEIGHT)
+        _in(column, "title", f"{run.begun}: {_told(run)}")
         for status in _ATTENTION:
             high = run.counts[status] * _HEIGHT / highest
             bottom -= high
@@ -172,7 +172,7 @@ def _trend(body: ET.Element, points: Sequence[Point]) -> None:
                     "y": f"{bottom:.2f}",
                     "height": f"{high:.2f}",
                 }
-                _in(bar, "rect", kind=status, **where)
+                _in(column, "rect", kind=status, **where)
     rows = [
         (run.begun, run.mode, f"{run.total:,}", *(f"{run.counts[status]:,}" for status in STATUSES))
         for run in reversed(points[-_RECENT:])

@@ -57,7 +57,7 @@ def parse(text: str) -> Point:
         isinstance(found.begun, str)
         and isinstance(found.mode, str)
         and isinstance(found.drift_left, bool)
-        and all(type(number) is int and number >= 0 for number in numbers)
+        and all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
     ):
         raise Unreadable("is no whole drift report")
     return found

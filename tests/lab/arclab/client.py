@@ -204,9 +204,9 @@ class Lab:
     def down(self, *, purge: bool = False) -> None:
         stop(self.state_dir, purge=purge)
 
-    def ask(self, path: str, /, **asked: Any) -> Any:
+    def ask(self, what: str, /, **asked: Any) -> Any:
         """The control API itself."""
-        return control(self.state_dir, path, asked)
+        return control(self.state_dir, what, asked)
 
     def status(self) -> dict[str, Any]:
         return dict(self.ask("/status"))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -13,7 +13,8 @@ from ansible_collections.arcfleet.ssh.plugins.module_utils._drift import report
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 BEGUN, ENDED = "2026-11-21T08:00:00+00:00", "2026-11-21T08:00:09+00:00"
-SSH, OTHER = {"service_name": "SSH", "port": 22}, {"service_name": "SSH", "port": 2222}
+SSH = MappingProxyType({"service_name": "SSH", "port": 22})
+OTHER = {"service_name": "SSH", "port": 2222}
 
 
 def machine(name):
@@ -21,7 +22,8 @@ def machine(name):
 
 
 def entry(name, action="none", before=SSH, after=SSH, **more):
-    return {"name": name, "host": name, "action": action, "before": before, "after": after, **more}
+    states = {side: None if state is None else dict(state) for side, state in (("before", before), ("after", after))}
+    return {"name": name, "host": name, "action": action, **states, **more}
 
 
 def failed(name, message="The request was refused.", hint="Ask for rights.", code="AuthorizationFailed"):

@@ -25,9 +25,9 @@ class Page(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.attributes += attributes
+        self.attributes += attrs
         if tag == "tr":
             self.rows[self.section].append([])
         if tag != "meta":
@@ -36,14 +36,14 @@ class Page(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, text):
+    def handle_data(self, data):
         if self.open and self.open[-1] == "h2":
-            self.section = text
-            self.sections[text], self.rows[text] = [], []
+            self.section = data
+            self.sections[data], self.rows[data] = [], []
         elif self.open and self.open[-1] == "td":
-            self.rows[self.section][-1].append(text)
-        elif text.strip():
-            self.sections[self.section].append(text)
+            self.rows[self.section][-1].append(data)
+        elif data.strip():
+            self.sections[self.section].append(data)
 
     def cells(self, section):
         return [row for row in self.rows[section] if row]
