@@ -9,15 +9,16 @@ that would change too much of the fleet changes nothing, nothing is ever deleted
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ._drift import DRIFTED, REPAIR, REPORT, report
+from ._errors import InputError
 from ._ids import MachineId
 from ._plan import DELETE
-from ._windows import windows_of
+from ._windows import Window, windows_of
 
 Findings = Mapping[str, Iterable[Mapping[str, Any]]]
 
@@ -50,9 +51,10 @@ def decide(
     `always` machines. Raises InputError for ids and windows that cannot be.
     """
     fleet = {MachineId.parse(str(entry.get("id"))).key: entry for entry in machines}
+    windows = {key: _windows(entry) for key, entry in fleet.items()}
     found = report(looked, mode=REPORT, begun="", ended="")["machines"]
     drifted = {key: entry for key, entry in found.items() if entry["status"] == DRIFTED}
-    why = {key: _obstacle(fleet.get(key, {}), entry, now) for key, entry in drifted.items()}
+    why = {key: _obstacle(fleet.get(key, {}), windows.get(key, []), entry, now) for key, entry in drifted.items()}
     deferred = {key: reason for key, reason in why.items() if reason}
     able = {key: str(drifted[key]["host"] or key) for key, reason in why.items() if not reason}
     limit = max(always, int(len(fleet) * percent / 100))
@@ -71,13 +73,22 @@ def decide(
     return Decision(canaries, rest, deferred, None)
 
 
-def _obstacle(machine: Mapping[str, Any], entry: Mapping[str, Any], now: datetime) -> str | None:
+def _windows(machine: Mapping[str, Any]) -> list[Window]:
+    """Its windows, of every machine, drifted or not: a slip of the pen is not to wait for the first drift."""
+    try:
+        return windows_of(machine.get("windows") or ())
+    except InputError as exc:
+        raise InputError(f"{machine.get('host') or machine['id']}: {exc.message}", hint=exc.hint) from exc
+
+
+def _obstacle(
+    machine: Mapping[str, Any], windows: Sequence[Window], entry: Mapping[str, Any], now: datetime
+) -> str | None:
     """Why this machine is not repaired now."""
     if any(step["action"] == DELETE for step in entry["drift"]):
         return "something would be deleted, which enforcement never does"
     if machine.get("mode") == REPORT:
         return "its arc_enforcement_host_mode is report"
-    windows = windows_of(machine.get("windows") or ())
     if windows and not any(window.holds(now) for window in windows):
         return f"it is outside of its maintenance windows ({'; '.join(window.text for window in windows)})"
     return None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ansible_collections.arcfleet.ssh.plugins.module_utils._errors import InputError
 from ansible_collections.arcfleet.ssh.plugins.module_utils._repair import decide
 
 SSH = {"service_name": "SSH", "port": 22}
@@ -98,6 +99,12 @@ def test_a_machine_waits_for_its_time(special, moment, why):
     assert (not made.rest) is (why is not None)
     if why:
         assert re.search(why, made.deferred[key(1)])
+
+
+def test_a_window_that_is_none_is_told_before_the_machine_drifts():
+    machines = fleet(3, m2={"windows": [{"start": "22:00", "end": 240}]})
+    with pytest.raises(InputError, match="m2: 240 is not a time of the day"):
+        decision(machines, found(1))
 
 
 def test_nothing_is_deleted_whatever_was_asked_for():
