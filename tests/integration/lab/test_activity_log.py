@@ -8,6 +8,7 @@ The collection's reader of the log is the client, through the real login; what i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import email.utils
 import hashlib
@@ -22,8 +23,8 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from ansible_collections.arcfleet.ssh.plugins.module_utils import _activity_log
 from ansible_collections.arcfleet.ssh.plugins.module_utils._arm import Arm as Door
@@ -86,8 +87,8 @@ def raw(lab: Lab, since: datetime, **query: str) -> requests.Response:
     )
 
 
-def dial(lab: Lab, relay: dict[str, Any]) -> ClientConnection:
-    """A connection to port 22, as the wire protocol has it."""
+def dial(lab: Lab, relay: dict[str, Any]) -> connect:
+    """A connection to port 22, as the wire protocol has it. Not the client of threads: where no answer comes, it waits for its own for ever."""
     return connect(
         f"{lab.url.replace('https', 'wss')}/$hc/{relay['hybridConnectionName']}?sb-hc-action=connect&sb-hc-id=1",
         additional_headers={
@@ -253,17 +254,24 @@ def test_when_the_clock_is_moved_relay_credentials_are_expired_and_streams_go_on
     lab.drift(f"{endpoint(lab)}/serviceConfigurations/SSH", {"properties": {"serviceName": "SSH", "port": 22}})
     service = {"serviceName": "SSH"}
     old = Arm(lab).ask("POST", f"{endpoint(lab)}/listCredentials", CONNECTIVITY, service)["relay"]
-    with dial(lab, old) as stream:
-        assert bytes(stream.recv(timeout=10)).startswith(b"SSH-2.0-")
-        lab.advance(old["expiresOn"] - lab.time() + 1)
-        stream.send(b"SSH-2.0-test\r\n")
-        assert stream.recv(timeout=10), "the server goes on with its key exchange"
-        with pytest.raises(InvalidStatus) as refused:
-            dial(lab, old)
-    assert (refused.value.response.status_code, b"ExpiredToken" in (refused.value.response.body or b"")) == (403, True)
-    new = Arm(lab).ask("POST", f"{endpoint(lab)}/listCredentials", CONNECTIVITY, service)["relay"]
-    with dial(lab, new) as stream:
-        assert bytes(stream.recv(timeout=10)).startswith(b"SSH-2.0-")
+
+    async def talk() -> None:
+        async with dial(lab, old) as stream:
+            assert bytes(await asyncio.wait_for(stream.recv(), 10)).startswith(b"SSH-2.0-")
+            lab.advance(old["expiresOn"] - lab.time() + 1)
+            await stream.send(b"SSH-2.0-test\r\n")
+            assert await asyncio.wait_for(stream.recv(), 10), "the server goes on with its key exchange"
+            with pytest.raises(InvalidStatus) as refused:
+                await dial(lab, old)
+        assert (refused.value.response.status_code, b"ExpiredToken" in (refused.value.response.body or b"")) == (
+            403,
+            True,
+        )
+        new = Arm(lab).ask("POST", f"{endpoint(lab)}/listCredentials", CONNECTIVITY, service)["relay"]
+        async with dial(lab, new) as stream:
+            assert bytes(await asyncio.wait_for(stream.recv(), 10)).startswith(b"SSH-2.0-")
+
+    asyncio.run(talk())
 
 
 def test_a_certificate_made_after_the_clock_was_moved_is_good_for_a_real_sshd() -> None:
@@ -294,8 +302,12 @@ def test_a_machine_that_appears_is_told_and_can_be_reached(lab: Lab, door: Door)
     lab.drift(hung, {"properties": {"type": "default"}}, logged=False)
     lab.drift(f"{hung}/serviceConfigurations/SSH", {"properties": {"serviceName": "SSH", "port": 22}}, logged=False)
     relay = Arm(lab).ask("POST", f"{hung}/listCredentials", CONNECTIVITY, {"serviceName": "SSH"})["relay"]
-    with dial(lab, relay) as stream:
-        assert bytes(stream.recv(timeout=10)).startswith(b"SSH-2.0-")
+
+    async def banner() -> bytes:
+        async with dial(lab, relay) as stream:
+            return bytes(await asyncio.wait_for(stream.recv(), 10))
+
+    assert asyncio.run(banner()).startswith(b"SSH-2.0-")
     lab.drift(new["id"])
     assert not lab.ask("/machines", name="new01")
     lab.advance(READABLE)
