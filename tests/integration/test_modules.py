@@ -128,7 +128,10 @@ def test_first_enablement_costs_two_writes_a_machine(start):
     assert (methods.count("PUT"), methods.count("GET"), len(methods)) == (8, 8, 16)
 
 
-@pytest.mark.parametrize("style", ["async", "location", "body"])
+OTHER_STYLES = [pytest.param(style, marks=pytest.mark.one_core) for style in ("location", "body")]
+
+
+@pytest.mark.parametrize("style", ["async", *OTHER_STYLES])
 def test_extension_life(start, style):
     lab = start(machines=2, operation_seconds=0.2, lro_style=style)
     fleet = ids(lab)

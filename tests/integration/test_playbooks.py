@@ -173,6 +173,7 @@ def test_one_machine_that_cannot_be_changed_stops_no_other(start):
     assert "2 of 2 machines are ready for SSH." in done.stdout
 
 
+@pytest.mark.one_core
 def test_limit_serial_and_targets(start):
     lab = start(machines=4)
     done = ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--limit", "web01")
@@ -279,6 +280,7 @@ def statuses(report):
     return {machine["host"]: machine["status"] for machine in report["machines"].values()}
 
 
+@pytest.mark.one_core
 def test_drift_is_reported_then_mended_and_then_there_is_none(start, tmp_path):
     lab, path = start(machines=4), tmp_path / "drift.json"
     ansible(lab, "ansible-playbook", "arcfleet.ssh.enable", "--tags", "control_plane")

@@ -15,6 +15,8 @@ import pytest
 
 from on_lab import ansible
 
+pytestmark = pytest.mark.takes_minutes
+
 DROP_IN = "/etc/ssh/sshd_config.d/00-arcfleet.conf"
 IDENTITY = "/var/opt/azcmagent/agentconfig.json"
 AZCMAGENT = "/opt/azcmagent/bin/azcmagent"
@@ -184,7 +186,6 @@ def test_enable_follows(lab):
     assert changes(run(lab, "enable")) == 0
 
 
-@pytest.mark.takes_minutes
 def test_a_machine_that_goes_away_in_between_can_be_worked_on_again(lab):
     keys = "/root/.ssh/authorized_keys"
     lab.shell("web01", ["sh", "-c", "cat > /root/gone.sh; chmod +x /root/gone.sh"], stdin=GONE)

@@ -13,6 +13,8 @@ import pytest
 
 from on_lab import environment
 
+pytestmark = pytest.mark.takes_minutes
+
 ADMIN = "Virtual Machine Administrator Login"
 NAMES = ("web01", "web02")
 
