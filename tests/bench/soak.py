@@ -53,7 +53,8 @@ def quiet(settings: Settings, machines: int) -> Section:
             requests[side].append(len(lab.journal(kind="arm")))
             return sample
 
-        by_ledger, whole = alternating(settings.runs, lambda: run(0), lambda: run(1, arc_enforcement_full_every=0))
+        runs = 1 if settings.quick else settings.runs
+        by_ledger, whole = alternating(runs, lambda: run(0), lambda: run(1, arc_enforcement_full_every=0))
     finally:
         lab.down()
     asked, all_asked = max(requests[0]), max(requests[1])
