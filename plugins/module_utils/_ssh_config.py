@@ -155,7 +155,11 @@ def render(entries: Sequence[Entry], *, control_path: str | None, control_persis
 
 
 def _sharing(control_path: str | None, control_persist: str) -> list[str]:
-    """What suits a relay: it takes its time to connect, and connections are dear."""
+    """What suits a relay: it takes its time to connect, and connections are dear.
+
+    `UpdateHostKeys` notes, over a connection that is verified, the machine's other keys and new ones; ssh does so by itself only where no file for
+    known hosts is named (ssh_config(5)).
+    """
     shared = (
         [
             "  ControlMaster auto",
@@ -165,7 +169,7 @@ def _sharing(control_path: str | None, control_persist: str) -> list[str]:
         if control_path is not None
         else []
     )
-    return [f"  ConnectTimeout {_CONNECT_TIMEOUT}", "  ServerAliveInterval 30", *shared]
+    return [f"  ConnectTimeout {_CONNECT_TIMEOUT}", "  ServerAliveInterval 30", "  UpdateHostKeys yes", *shared]
 
 
 def _refuse_twins(entries: Sequence[Entry]) -> None:

@@ -33,6 +33,10 @@ FULL_EVERY = 23 * 3600
 CONNECTIVITY = "providers/Microsoft.HybridConnectivity/endpoints/default"
 SERVICE_CONFIGURATION = f"{CONNECTIVITY}/serviceConfigurations/SSH"
 EXTENSION = "extensions/AADSSHLogin"
+BROKEN = {
+    "location": "westeurope",
+    "properties": {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux", "settings": {}},
+}
 
 # What Azure does to a run, besides: each strikes a small part of the requests.
 TROUBLE: tuple[Mapping[str, Any], ...] = (
@@ -117,7 +121,7 @@ class Soak:
     def _portal(self, name: str) -> None:
         """Somebody changes something by hand."""
         machine = self._id(name)
-        kind = self._random.choice(("port", "removed", "closed", "extension removed"))
+        kind = self._random.choice(("port", "removed", "closed", "extension removed", "extension failed"))
         if kind == "port":
             self.lab.drift(f"{machine}/{SERVICE_CONFIGURATION}", {"properties": {"serviceName": "SSH", "port": 2222}})
         elif kind == "removed":
@@ -125,9 +129,15 @@ class Soak:
         elif kind == "closed":
             self.lab.drift(f"{machine}/{CONNECTIVITY}")
             self.drifted[name, "endpoint"] += 1
-        else:
+        elif kind == "extension removed":
             self.lab.drift(f"{machine}/{EXTENSION}")
-        self.drifted[name, "extension" if kind == "extension removed" else "service_configuration"] += 1
+        else:
+            self.lab.drift(
+                f"{machine}/{EXTENSION}",
+                BROKEN,
+                fails={"code": "VMExtensionProvisioningError", "message": "exit code: 1"},
+            )
+        self.drifted[name, "extension" if kind.startswith("extension") else "service_configuration"] += 1
 
     def _trouble(self) -> None:
         for number, rule in enumerate(TROUBLE):

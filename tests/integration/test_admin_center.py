@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from on_lab import Arm, ansible, module
+from on_lab import Arm, ansible
 
 AUTHORIZATION, CONNECTIVITY, COMPUTE = "2022-04-01", "2023-03-15", "2025-01-13"
 ROLE = "a6333a3e-0164-44c3-b281-7a577aff287f"
@@ -87,7 +87,7 @@ def test_windows_machines_get_it_the_others_say_why_not_and_ssh_is_left_alone(la
     assert roles[SOMEBODY].endswith(ROLE)
 
     # SSH goes and comes, and the other way round; the endpoint serves who is left.
-    module(lab, "arc_ssh_service_config", machines=[lab.machine("win01")["id"]], state="absent")
+    play(lab, "disable", "-e", "arc_targets=win01")
     assert connectivity(lab, "win01") == {"WAC": 6516}
     lab.clear_journal()
     assert changes(play(lab, "admin_center", "-e", "arc_targets=win01:web01", **options)) == 0

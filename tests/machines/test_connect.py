@@ -39,9 +39,10 @@ def connect(lab, folder, targets, *arguments, rc=0, **variables):
     return ansible(lab, "ansible-playbook", "arcfleet.ssh.connect", "-e", json.dumps(options), *arguments, rc=rc).stdout
 
 
-def log_in(lab, folder, name):
+def log_in(lab, folder, name, *options):
+    known = f"UserKnownHostsFile={folder / 'known_hosts'}"
     return subprocess.run(
-        ["ssh", "-F", folder / "config", "-o", f"UserKnownHostsFile={folder / 'known_hosts'}", name, "true"],
+        ["ssh", "-F", folder / "config", "-o", known, *options, name, "true"],
         env=environment(lab),
         capture_output=True,
         text=True,
@@ -68,6 +69,25 @@ def test_the_first_connection_is_verified_and_a_key_that_changed_is_taken_when_a
     assert log_in(lab, folder, "web01").returncode == 255
     connect(lab, folder, "web01:db01", arc_connection_changed_host_keys="replace")
     assert log_in(lab, folder, "web01").returncode == 0
+
+
+def test_a_connection_that_is_trusted_brings_the_keys_that_the_machine_will_have(lab, tmp_path):
+    folder = tmp_path / "ssh"
+    connect(lab, folder, "db01")
+    known = folder / "known_hosts"
+    lines = known.read_text(encoding="utf-8").splitlines()
+    known.write_text("".join(f"{line}\n" for line in lines if " ssh-ed25519 " in line), encoding="utf-8")
+    assert " ssh-rsa " not in known.read_text(encoding="utf-8")
+    assert log_in(lab, folder, "db01").returncode == 0
+    rsa = lab.shell("db01", "cut -d ' ' -f 1,2 /etc/ssh/ssh_host_rsa_key.pub").stdout.strip()
+    assert rsa in known.read_text(encoding="utf-8")
+
+    # The key by which the machine was known is replaced; the one that it told before vouches for it.
+    lab.shell("db01", "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -A; systemctl restart ssh")
+    assert log_in(lab, folder, "db01", "-o", "HostKeyAlgorithms=rsa-sha2-512").returncode == 0
+    fresh = lab.shell("db01", "cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub").stdout.strip()
+    assert fresh in known.read_text(encoding="utf-8")
+    assert log_in(lab, folder, "db01").returncode == 0
 
 
 def test_a_machine_without_a_server_is_named_and_the_others_are_noted(lab, tmp_path):

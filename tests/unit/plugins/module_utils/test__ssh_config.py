@@ -59,6 +59,7 @@ def test_what_all_have_is_said_once_and_for_machines_that_are_not_listed() -> No
         "Match host /subscriptions/*/machines/*",
         "  ConnectTimeout 200",
         "  ServerAliveInterval 30",
+        "  UpdateHostKeys yes",
         "  ControlMaster auto",
         "  ControlPath /h/.ssh/arcfleet-%C",
         "  ControlPersist 10m",
