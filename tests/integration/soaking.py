@@ -33,10 +33,10 @@ FULL_EVERY = 23 * 3600
 CONNECTIVITY = "providers/Microsoft.HybridConnectivity/endpoints/default"
 SERVICE_CONFIGURATION = f"{CONNECTIVITY}/serviceConfigurations/SSH"
 EXTENSION = "extensions/AADSSHLogin"
-BROKEN = {
-    "location": "westeurope",
-    "properties": {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux", "settings": {}},
-}
+# What people do in the portal.
+KINDS = ("port", "removed", "closed", "extension removed", "extension failed")
+
+AADSSH = {"publisher": "Microsoft.Azure.ActiveDirectory", "type": "AADSSHLoginForLinux"}
 
 # What Azure does to a run, besides: each strikes a small part of the requests.
 TROUBLE: tuple[Mapping[str, Any], ...] = (
@@ -121,7 +121,7 @@ class Soak:
     def _portal(self, name: str) -> None:
         """Somebody changes something by hand."""
         machine = self._id(name)
-        kind = self._random.choice(("port", "removed", "closed", "extension removed", "extension failed"))
+        kind = self._random.choice(KINDS)
         if kind == "port":
             self.lab.drift(f"{machine}/{SERVICE_CONFIGURATION}", {"properties": {"serviceName": "SSH", "port": 2222}})
         elif kind == "removed":
@@ -132,11 +132,10 @@ class Soak:
         elif kind == "extension removed":
             self.lab.drift(f"{machine}/{EXTENSION}")
         else:
-            self.lab.drift(
-                f"{machine}/{EXTENSION}",
-                BROKEN,
-                fails={"code": "VMExtensionProvisioningError", "message": "exit code: 1"},
-            )
+            # Installed anew by somebody, and it did not work.
+            body = {"location": self.lab.machine(name)["location"], "properties": AADSSH}
+            fails = {"code": "VMExtensionProvisioningError", "message": "Enable failed: exit code: 1"}
+            self.lab.drift(f"{machine}/{EXTENSION}", body, fails=fails)
         self.drifted[name, "extension" if kind.startswith("extension") else "service_configuration"] += 1
 
     def _trouble(self) -> None:

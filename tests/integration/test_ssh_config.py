@@ -99,17 +99,11 @@ def test_everything_that_uses_ssh_reaches_the_machines(site, tmp_path):
     one, other = sorted(name for name in names if name.startswith("web01."))
     assert set(names) == {one, other, "db01", "off01"}
 
-    # Machines of the same name share nothing.
-    first, second = site.effective(one), site.effective(other)
-    for option in ("hostname", "controlpath"):
-        assert first[option] != second[option]
+    first = site.effective(one)
     for name in (one, other, "db01"):
-        (machine,) = [
-            found for found in site.lab.machines() if found["id"].lower() == site.effective(name)["hostname"].lower()
-        ]
-        said = site.run("ssh", name, "echo $ARCLAB_MACHINE; cat", input=b"\x00\xff\r\n~.\n").stdout
-        assert said.endswith(b"\x00\xff\r\n~.\n")
-        assert machine["id"]
+        sent = b"\x00\xff\r\n~.\n"
+        said = site.run("ssh", name, "echo $ARCLAB_MACHINE; cat", input=sent).stdout
+        assert said == name.partition(".")[0].encode() + b"\n" + sent
 
     # So does whoever types an id; ssh itself refuses one with parentheses.
     identifier = first["hostname"]
@@ -141,6 +135,58 @@ def test_everything_that_uses_ssh_reaches_the_machines(site, tmp_path):
     )
     assert "changed=1" in site.connect("-e", "arc_connection_state=absent")
     assert files(site.folder) == before
+
+
+def test_machines_of_one_name_are_never_taken_for_each_other(site, tmp_path):
+    site.connect()
+    written = site.file.read_text(encoding="utf-8")
+    one, other = sorted(line.split()[1] for line in written.splitlines() if line.startswith("Host web01."))
+    first, second = site.effective(one), site.effective(other)
+    for option in ("hostname", "controlpath"):
+        assert first[option] != second[option], option
+    # By which ssh also knows their host keys.
+    identifiers = {one: first["hostname"].lower(), other: second["hostname"].lower()}
+
+    def where(name, *options, rc=0):
+        """The home in which a login ends, of which each machine of the lab has its own; or what ssh says."""
+        done = site.run("ssh", *options, name, "echo $HOME", rc=rc)
+        return done.stdout.decode().strip() if rc == 0 else done.stderr.decode()
+
+    # An open connection to the one is none to the other.
+    homes = {one: where(one)}
+    checked = ["ssh", "-F", str(site.config), "-O", "check"]
+    env = environment(site.lab, **site.env)
+    assert subprocess.run([*checked, one], env=env, capture_output=True, check=False).returncode == 0
+    assert subprocess.run([*checked, other], env=env, capture_output=True, check=False).returncode != 0
+    homes[other] = where(other)
+    assert homes[one] != homes[other]
+
+    # Each has credentials of its own, and those of the other in their place are not taken.
+    alone = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
+    cache = pathlib.Path(site.env["XDG_CACHE_HOME"]) / "arcfleet" / "relay"
+    held = {
+        subject[0]: file
+        for file in cache.glob("*.json")
+        if isinstance(subject := json.loads(file.read_bytes()).get("subject"), list)
+    }
+    assert set(held) == set(identifiers.values())
+    mine, theirs = (held[identifiers[name]] for name in (one, other))
+    texts = mine.read_bytes(), theirs.read_bytes()
+    mine.write_bytes(texts[1])
+    theirs.write_bytes(texts[0])
+    site.lab.clear_journal()
+    for name in (one, other):
+        assert where(name, *alone) == homes[name]
+    asked = [line for line in site.lab.journal() if (line.get("path") or "").endswith("listCredentials")]
+    assert len(asked) == 2, "credentials of another machine were taken for one's own"
+
+    # The other's host key under this one's name is somebody else's, in both directions.
+    known = pathlib.Path(site.lab.env["ARCLAB_KNOWN_HOSTS"])
+    lines = known.read_text(encoding="utf-8")
+    swapped = lines.replace(identifiers[one], "@").replace(identifiers[other], identifiers[one])
+    known.write_text(swapped.replace("@", identifiers[other]), encoding="utf-8")
+    for name in (one, other):
+        assert "Host key verification failed" in where(name, *alone, rc=255)
 
 
 def test_a_machine_that_is_away_is_named_and_others_leave_the_file(site):

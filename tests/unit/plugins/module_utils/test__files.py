@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +46,27 @@ def test_a_write_that_fails_leaves_the_old_file(place: pathlib.Path, monkeypatch
     with pytest.raises(OSError, match="No space"):
         _files.replace_text(str(file), "new")
     assert (os.listdir(place), file.read_text(encoding="utf-8")) == (["config"], "old")
+
+
+@pytest.mark.parametrize("step", ["os.fchmod", "os.fsync", "os.replace"])
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(place: pathlib.Path, step: str) -> None:
+    file = place / "file"
+    file.write_text("old\n", encoding="utf-8")
+    file.chmod(0o600)
+    program = f"""
+import os, signal
+from ansible_collections.arcfleet.ssh.plugins.module_utils._files import replace_text
+{step} = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+replace_text({str(file)!r}, "new" * 100000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": f"{sys.prefix}/collections"}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert file.read_text(encoding="utf-8") == "old\n"
+    # What is left of it is nobody else's to read, and the next run does not mind.
+    for left in place.iterdir():
+        assert stat.S_IMODE(left.stat().st_mode) == 0o600, left
+    _files.replace_text(str(file), "new\n")
+    assert file.read_text(encoding="utf-8") == "new\n"
 
 
 def test_bytes_that_are_no_text_stay_as_they_are(place: pathlib.Path) -> None:
