@@ -256,5 +256,9 @@ def test_groups_wait_for_their_time_and_canaries_go_first(start):
     }
     assert written == {"web01"}
     lab.clear_faults()
+    # What a machine shall be is a variable like any other.
+    (hosts / "db01.json").write_text(json.dumps({"arc_connectivity_port": 2222}))
     _output, report = enforce(lab, rc=2)
     assert statuses(report) == {"web01": "repaired", "web02": "drifted", "web03": "drifted", "db01": "repaired"}
+    steps = {machine["name"]: machine["drift"][-1]["after"] for machine in report["machines"].values()}
+    assert (steps["web01"]["port"], steps["db01"]["port"]) == (22, 2222)
