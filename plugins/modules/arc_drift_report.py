@@ -350,8 +350,15 @@ def settle(path: str, before: dict, left_over: dict) -> None:
     """Forget what has been told of a run that did not come to its end."""
     if any(left_over.values()):
         write(path, as_json({**before, **left_over}))
-    else:
+        return
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        raise ArcError(
+            f"{path} cannot be removed: {exc.strerror}.", hint="Remove it, or the next report tells the same again."
+        ) from exc
 
 
 def as_file(path: str, form: Callable[[dict], str], made: dict, *, public: bool = False) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+import on_lab
 from arclab import specs
 from arclab.client import Lab
 
@@ -36,25 +37,11 @@ HCRP = "Microsoft.HybridCompute"
 PUBLISHER = "Microsoft.Azure.ActiveDirectory"
 
 
-class Arm:
+class Arm(on_lab.Arm):
     """Plain requests to the lab's ARM, with a token of its default service principal."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.verify = lab.env["REQUESTS_CA_BUNDLE"]
-        answer = self.session.post(
-            f"{lab.url}/{lab.env['AZURE_TENANT_ID']}/oauth2/v2.0/token",
-            data={
-                "grant_type": "client_credentials",
-                "client_id": lab.env["AZURE_CLIENT_ID"],
-                "client_secret": lab.env["AZURE_CLIENT_SECRET"],
-                "scope": f"{lab.url}/.default",
-            },
-            timeout=10,
-        )
-        self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        super().__init__(lab)
         self.subscription = f"/subscriptions/{lab.env['AZURE_SUBSCRIPTION_ID']}"
         self.machines = [one["id"] for one in lab.machines() if one["status"] == "Connected"]
 
