@@ -32,7 +32,8 @@ def path(tmp_path):
     return tmp_path / "state" / "ledger.json"
 
 
-def entry(number, action="none", before=SSH, **more):
+def entry(number, action="none", **more):
+    before = None if action == "create" else SSH
     return {"name": f"m{number}", "host": f"m{number}", "action": action, "before": before, "after": SSH, **more}
 
 
@@ -59,7 +60,7 @@ def params(path, *entries, at=NOW, **more):
 
 
 def test_what_is_in_order_is_noted_and_nothing_else(path):
-    found = entry(1), entry(2, failure=FAILURE), entry(3, "create", None)
+    found = entry(1), entry(2, failure=FAILURE), entry(3, "create")
     assert note(params(path, *found), write=True) == (1, 1)
     ledger, trouble = load(str(path), CLOUD)
     assert (set(ledger.machines), trouble) == ({key(1)}, None)
@@ -67,10 +68,8 @@ def test_what_is_in_order_is_noted_and_nothing_else(path):
 
 
 def test_a_machine_that_was_repaired_is_noted_and_one_that_was_only_looked_at_is_not(path):
-    looked = {
-        "service_configuration": [{"machines": {key(1): entry(1, "create", None), key(2): entry(2, "create", None)}}]
-    }
-    assert note(params(path, entry(1, "create", None), looked=looked, mode="repair"), write=True) == (1, 1)
+    looked = {"service_configuration": [{"machines": {key(1): entry(1, "create"), key(2): entry(2, "create")}}]}
+    assert note(params(path, entry(1, "create"), looked=looked, mode="repair"), write=True) == (1, 1)
     assert set(load(str(path), CLOUD)[0].machines) == {key(1)}
 
 
