@@ -134,8 +134,8 @@ class Bucket:
     rate: float = field(init=False)
     filled_at: float = 0.0
     opens_at: float = 0.0
-    in_flight: int = 0
     begun: int = 0
+    ended: int = 0
     newest: int = 0
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ class Bucket:
         """Take a token and return 0, or the seconds after which to ask again."""
         if now < self.opens_at:
             return self.opens_at - now
-        if not self.newest and self.in_flight:
+        if not self.newest and self.begun > self.ended:
             # Nobody knows what another run has left in the bucket, until the first answer tells.
             return 0.05
         self._fill(now)
@@ -153,7 +153,6 @@ class Bucket:
         if self.tokens < 1 - 1e-6:
             return max((1 - self.tokens) / self.rate, 0.001)
         self.tokens -= 1
-        self.in_flight += 1
         self.begun += 1
         return 0.0
 
@@ -162,9 +161,9 @@ class Bucket:
             self.tokens = min(self.size, self.tokens + (now - self.filled_at) * self.rate)
             self.filled_at = now
 
-    def answered(self, ticket: int, now: float, left: int | None, resets: float | None) -> None:
-        """An admitted request was answered, with `left` more allowed; `ticket` is the value of `begun` when it was begun."""
-        self.in_flight -= 1
+    def answered(self, ticket: int, before: int, now: float, left: int | None, resets: float | None) -> None:
+        """An admitted request was answered, with `left` more allowed; `ticket` and `before` are the values of `begun` and `ended` when it was begun."""
+        self.ended += 1
         self.rate = min(self.full_rate, self.rate + self.full_rate * _FASTER)
         if ticket <= self.newest:
             # An answer that was overtaken knows less than the one that overtook it.
@@ -172,14 +171,14 @@ class Bucket:
         self.newest = ticket
         if left is not None:
             self._fill(now)
-            # What is under way may have been counted already, or not yet.
-            self.tokens = float(min(left - self.in_flight, self.size))
+            # Whatever was under way with it may have been counted before it, or after, also where its answer came first.
+            self.tokens = float(min(left - (self.begun - before - 1), self.size))
         if resets and self.tokens < 1:
             self._close(now + resets, self.size)
 
     def refused(self, ticket: int, now: float, wait: float) -> None:
         """An admitted request was answered with 429: nothing goes for `wait` seconds, then one to see."""
-        self.in_flight -= 1
+        self.ended += 1
         self.newest = max(self.newest, ticket)
         if now >= self.opens_at:
             self.rate = max(self.rate * _SLOWER, self.full_rate * _SLOWEST)
@@ -187,7 +186,7 @@ class Bucket:
 
     def unanswered(self) -> None:
         """An admitted request got no answer."""
-        self.in_flight -= 1
+        self.ended += 1
 
     def _close(self, until: float, tokens: float) -> None:
         self.opens_at = max(self.opens_at, until)
@@ -197,9 +196,10 @@ class Bucket:
 class Admission:
     """One admitted request; tell how it ended by exactly one of the methods of `Pace` that take it."""
 
-    def __init__(self, lane: Lane, ticket: int) -> None:
+    def __init__(self, lane: Lane, ticket: int, before: int) -> None:
         self.lane = lane
         self.ticket = ticket
+        self.before = before
 
 
 class Pace:
@@ -236,7 +236,7 @@ class Pace:
                     wait = bucket.take(self._clock())
                     if not wait:
                         self.requests += 1
-                        return Admission(lane, bucket.begun)
+                        return Admission(lane, bucket.begun, bucket.ended)
                     if wait > LONGEST_WAIT:
                         raise Throttled(
                             f"Azure accepts no {lane.kind} of this identity here for now.", hint=come_back_after(wait)
@@ -255,7 +255,7 @@ class Pace:
                 bucket.refused(admission.ticket, now, resets_after(headers) or 1.0 if told is None else told)
             else:
                 left = remaining(admission.lane, headers)
-                bucket.answered(admission.ticket, now, left, resets_after(headers))
+                bucket.answered(admission.ticket, admission.before, now, left, resets_after(headers))
 
     def unanswered(self, admission: Admission) -> None:
         """An admitted request got no answer."""
