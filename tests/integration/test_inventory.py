@@ -93,6 +93,7 @@ def test_the_subscription_of_the_environment_is_the_default_scope(site: Site) ->
     assert {entry["arc_subscription_id"] for entry in site.hosts().values()} == {site.subscription}
 
 
+@pytest.mark.one_core
 def test_extensions_are_listed(site: Site) -> None:
     for entry in site.hosts().values():
         for extension in entry["arc_extensions"]:
@@ -101,6 +102,7 @@ def test_extensions_are_listed(site: Site) -> None:
     assert {entry["arc_extensions"] for entry in site.hosts(extensions=False).values()} == {None}
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize(
     ("filters", "some"),
     [
@@ -144,6 +146,7 @@ def test_native_groups_and_relay_variables(site: Site) -> None:
     assert site.env["AZURE_SECRET"] not in json.dumps(found)
 
 
+@pytest.mark.one_core
 def test_it_only_reads(site: Site) -> None:
     site.lab.clear_journal()
     site.hosts(connection="relay")
@@ -169,6 +172,7 @@ def test_a_cache_hit_makes_no_request_at_all(site: Site, tmp_path: pathlib.Path)
     assert site.lab.journal() == []
 
 
+@pytest.mark.one_core
 def test_a_subscription_that_may_not_be_read_fails_by_its_id(site: Site) -> None:
     all_of_them = sorted({entry["arc_subscription_id"] for entry in site.hosts().values()})
     action = ["Microsoft.HybridCompute/machines/read", "Microsoft.HybridCompute/machines/extensions/read"]
@@ -185,6 +189,7 @@ def test_a_subscription_that_may_not_be_read_fails_by_its_id(site: Site) -> None
         assert {entry["arc_subscription_id"] for entry in left.values()} == {all_of_them[0]}
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("effect", [{"status": 403, "code": "AuthorizationFailed", "message": "no"}, {"garbage": True}])
 def test_azure_failing_in_the_middle_is_no_short_list(site: Site, effect: dict[str, Any]) -> None:
     for source, rule in (
@@ -198,6 +203,7 @@ def test_azure_failing_in_the_middle_is_no_short_list(site: Site, effect: dict[s
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.one_core
 def test_throttling_is_waited_for(site: Site) -> None:
     with site.lab.faulty(kind="graph", times=2, status=429, code="RateLimiting", headers={"Retry-After": "1"}):
         assert len(site.hosts()) == FLEET
@@ -326,6 +332,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.one_core
 def test_requests_are_pages_and_pages_are_read_side_by_side(big: Lab, tmp_path: pathlib.Path) -> None:
     site = Site(big, tmp_path)
     big.clear_journal()
@@ -341,6 +348,7 @@ def test_requests_are_pages_and_pages_are_read_side_by_side(big: Lab, tmp_path: 
     assert [entry["path"] for entry in big.journal(kind="arm")] == ["/subscriptions"]
 
 
+@pytest.mark.one_core
 def test_arm_s_lists_of_many_subscriptions_are_read_side_by_side(big: Lab, tmp_path: pathlib.Path) -> None:
     site = Site(big, tmp_path)
     big.clear_journal()
@@ -351,6 +359,7 @@ def test_arm_s_lists_of_many_subscriptions_are_read_side_by_side(big: Lab, tmp_p
     assert overlap(lists) == 3
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize(
     "effect",
     [
@@ -369,6 +378,7 @@ def test_a_later_page_that_fails_is_no_short_list(big: Lab, tmp_path: pathlib.Pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.one_core
 def test_a_cache_hit_of_a_big_fleet_makes_no_request(big: Lab, tmp_path: pathlib.Path) -> None:
     site = Site(big, tmp_path)
     cached = {
@@ -398,6 +408,7 @@ print(json.dumps(_graph.machines(Arm(TokenSource(AuthOptions.from_params({}))), 
 """
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("count", [3, 1900])
 def test_what_resource_graph_knows_of_some_machines_or_of_most(big: Lab, count: int) -> None:
     ids = [machine["id"] for machine in sorted(big.machines(), key=lambda machine: machine["name"])][:count]
@@ -425,6 +436,7 @@ def test_what_resource_graph_knows_of_some_machines_or_of_most(big: Lab, count: 
     assert len(pages_read(big)) == (2 if count == 3 else 5)
 
 
+@pytest.mark.one_core
 def test_hundreds_of_subscriptions_take_few_requests(tmp_path: pathlib.Path) -> None:
     with Lab.up(tmp_path / "state", machines=300, subscriptions=300, check_specs=False) as lab:
         site = Site(lab, tmp_path)

@@ -137,6 +137,7 @@ def test_everything_that_uses_ssh_reaches_the_machines(site, tmp_path):
     assert files(site.folder) == before
 
 
+@pytest.mark.one_core
 def test_machines_of_one_name_are_never_taken_for_each_other(site, tmp_path):
     site.connect()
     written = site.file.read_text(encoding="utf-8")
@@ -189,6 +190,7 @@ def test_machines_of_one_name_are_never_taken_for_each_other(site, tmp_path):
         assert "Host key verification failed" in where(name, *alone, rc=255)
 
 
+@pytest.mark.one_core
 def test_a_machine_that_is_away_is_named_and_others_leave_the_file(site):
     site.connect("-e", "arc_targets=off01")
     written = site.file.read_text(encoding="utf-8")

@@ -299,6 +299,7 @@ def test_a_port_change_killed_halfway_is_ended_by_the_next_run(site: Site) -> No
     assert site.state["config"] == done["config"]
 
 
+@pytest.mark.one_core
 def test_what_we_set_goes_and_the_connection_goes_back_to_the_port_of_others(site: Site) -> None:
     config = "Port 22\r\nListenAddress 0.0.0.0\r\n"
     site.state = {**machine(config=config), "journal": []}

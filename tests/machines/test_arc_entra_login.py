@@ -87,6 +87,12 @@ def play(lab, hosts, tasks, *arguments, **more):
     return run(lab, hosts, tasks, *arguments, env={"ANSIBLE_PIPELINING": "1"}, **more)
 
 
+def remove_extension(lab, *names):
+    """Take the extension from machines, whoever brought it; whether it was on any."""
+    ids = [lab.machine(name)["id"] for name in names]
+    return module(lab, "arc_extension", machines=ids, state="absent", **EXTENSION)["changed"]
+
+
 def changes(done):
     """The tasks that changed anything, or would, on any host."""
     return [
@@ -142,6 +148,7 @@ def test_check_mode_predicts_and_the_second_run_changes_nothing(lab, before):
     assert not again.results("web01", "Look again")
 
 
+@pytest.mark.takes_minutes
 def test_neither_role_undoes_the_other_in_either_order(lab, before):
     # arc_sshd came second.
     done = play(lab, NAMES, [sshd(), entra(), sshd()])
@@ -166,6 +173,7 @@ def test_neither_role_undoes_the_other_in_either_order(lab, before):
 
 
 def test_a_line_that_keeps_entra_users_out_is_named(lab):
+    remove_extension(lab, *NAMES)
     drop_in = "# Hardening\nMatch Address 127.0.0.0/8 User *,!root\n  AuthenticationMethods publickey,password\n"
     write(lab, "web01", FOREIGN, drop_in)
     lab.shell(
@@ -187,8 +195,7 @@ def test_a_line_that_keeps_entra_users_out_is_named(lab):
 def test_what_failed_is_repaired_only_when_asked(lab):
     # As a tool leaves it that writes the whole file.
     lab.shell("web01", f"sed -i '/^Match User/,$d' {MAIN} && systemctl reload ssh")
-    removed = module(lab, "arc_extension", machines=[lab.machine("new01")["id"]], state="absent", **EXTENSION)
-    assert removed["changed"], removed
+    assert remove_extension(lab, "new01")
     lab.shell("new01", f"mv {REPOSITORY} {REPOSITORY}.away")
     try:
         done = play(lab, NAMES, [entra(arc_entra_login_repository="")], rc=2)
@@ -204,8 +211,7 @@ def test_what_failed_is_repaired_only_when_asked(lab):
 
 
 def test_packages_do_without_the_extension(lab, before):
-    removed = module(lab, "arc_extension", machines=[one["id"] for one in lab.machines()], state="absent", **EXTENSION)
-    assert removed["changed"], removed
+    assert remove_extension(lab, *NAMES)
     lab.shell("web01", f"echo 'deb [trusted=yes] file:{REPOSITORY} ./' >/etc/apt/sources.list.d/mirror.list")
     # Microsoft's folders, but for the signatures, which this machine does without.
     lab.shell("new01", MIRROR)

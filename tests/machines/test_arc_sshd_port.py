@@ -132,6 +132,7 @@ def test_it_survives_a_restart_of_the_machine(lab, logins, moved):
         assert ports(lab, name) == [2222], tell(lab, name)
 
 
+@pytest.mark.takes_minutes
 def test_absent_moves_back_and_leaves_nothing(lab, logins, before, moved):
     removed = run(lab, MOVED, [role(arc_sshd_state="absent")], vars_of=at(2222))
     for name in MOVED:

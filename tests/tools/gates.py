@@ -193,7 +193,7 @@ def machines(log: Log) -> None:
     pytest(log, "machines", BIN / "python", *how, more={"ARCFLEET_STEPS": steps})
     if steps == "some":
         log.left_out += [
-            "three of four steps before which a run can be killed: `make test-machines` tries each",
+            "seven of eight steps before which a run can be killed: `make test-machines` tries each",
             "three of four Molecule scenarios: `make test-machines` runs them",
         ]
 
