@@ -172,23 +172,25 @@ def test_requests_under_way_are_taken_off_what_is_left():
     assert bucket.tokens == 3
 
 
-def test_an_overtaken_answer_changes_nothing():
+def two_under_way(left):
+    """A bucket in which so many were left when two more requests began."""
     bucket = Bucket(250.0, 25.0)
     bucket.take(0)
-    bucket.answered(1, 0, 0, 100, None)
+    bucket.answered(1, 0, 0, left, None)
     for _time in range(2):
         bucket.take(0)
+    return bucket
+
+
+def test_an_overtaken_answer_changes_nothing():
+    bucket = two_under_way(left=100)
     bucket.answered(3, 1, 0, 5, None)
     bucket.answered(2, 1, 0, 99, None)
     assert bucket.tokens == 4
 
 
 def test_an_answer_may_know_nothing_of_a_request_that_was_answered_before_it():
-    bucket = Bucket(200.0, 10.0)
-    bucket.take(0)
-    bucket.answered(1, 0, 0, 2, None)
-    for _time in range(2):
-        bucket.take(0)
+    bucket = two_under_way(left=2)
     # Azure counted the third before the second, and its answer took longer.
     bucket.answered(2, 1, 0, 0, None)
     bucket.answered(3, 1, 0, 1, None)
